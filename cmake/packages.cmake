@@ -1,0 +1,25 @@
+# Every library that Porthole uses, as one target each.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+pkg_check_modules(PROTOBUF_C REQUIRED IMPORTED_TARGET libprotobuf-c>=1.4)
+pkg_check_modules(ZMQ        REQUIRED IMPORTED_TARGET libzmq>=4.3.4)
+pkg_check_modules(UV         REQUIRED IMPORTED_TARGET libuv>=1.40)
+pkg_check_modules(MHD        REQUIRED IMPORTED_TARGET libmicrohttpd>=0.9.75)
+pkg_check_modules(CJSON      REQUIRED IMPORTED_TARGET libcjson>=1.7)
+find_program(PROTOC_C protoc-c REQUIRED)
+
+# llhttp: Debian 12 ships its C sources (node-llhttp), Debian 13 and others the library.
+pkg_check_modules(LLHTTP QUIET IMPORTED_TARGET libllhttp)
+add_library(porthole_llhttp INTERFACE)
+if(LLHTTP_FOUND)
+    target_link_libraries(porthole_llhttp INTERFACE PkgConfig::LLHTTP)
+    find_library(LLHTTP_STATIC libllhttp.a)
+else()
+    find_path(LLHTTP_SOURCES llhttp.c PATHS /usr/share/llhttp NO_DEFAULT_PATH REQUIRED)
+    find_path(LLHTTP_INCLUDE llhttp.h PATHS /usr/share/include/llhttp NO_DEFAULT_PATH REQUIRED)
+    add_library(porthole_llhttp_sources STATIC ${LLHTTP_SOURCES}/llhttp.c
+                ${LLHTTP_SOURCES}/api.c ${LLHTTP_SOURCES}/http.c)
+    target_include_directories(porthole_llhttp_sources SYSTEM PUBLIC ${LLHTTP_INCLUDE})
+    target_compile_options(porthole_llhttp_sources PRIVATE -O2 -w)
+    target_link_libraries(porthole_llhttp INTERFACE porthole_llhttp_sources)
+endif()
