@@ -1,0 +1,61 @@
+/*
+ * limits.h: sizes, counts and times that both programs rely on.
+ *
+ * What a user may set is in the configuration of each program; here is what the
+ * protocol itself fixes.
+ */
+#ifndef PORTHOLE_LIMITS_H
+#define PORTHOLE_LIMITS_H
+
+#define PROTOCOL_VERSION 1
+
+/* Body bytes of this many and more travel in a ZeroMQ frame of their own: below it
+ * the copy through Protocol Buffers is cheaper than a frame. */
+#define PAYLOAD_FRAME_BYTES_MIN 4096
+
+/* A body chunk is what has arrived, up to this. */
+#define PAYLOAD_BYTES_MAX (1024 * 1024)
+
+/* One ZeroMQ frame (ZMQ_MAXMSGSIZE): a full batch and a full payload both fit. */
+#define FRAME_BYTES_MAX (2 * 1024 * 1024)
+
+/* A batch is sent when it holds this much, the rest goes into the next one. */
+#define BATCH_BYTES_TARGET (1024 * 1024)
+#define BATCH_PAYLOADS_MAX 256
+
+/* What unpacking one batch may take of memory: protobuf-c needs up to 50 bytes for
+ * one byte of an empty submessage. */
+#define ARENA_BYTES_MAX (32 * 1024 * 1024)
+
+/* Every event costs this much credit beside its fields and body, so that empty
+ * events are bounded too. */
+#define EVENT_COST_BYTES 64
+/* ... and every header this much beside its name and value. */
+#define HEADER_COST_BYTES 16
+
+/* A stream's window at its start: outside the budget, so that every call gets going. */
+#define STREAM_WINDOW_BYTES_INITIAL (32 * 1024)
+#define STREAM_WINDOW_BYTES_MAX (16 * 1024 * 1024)
+
+/* Headers of one event.  The head limits of both programs lie far below. */
+#define EVENT_HEADERS_MAX 1024
+
+#define CONTAINER_ID_BYTES 16
+#define INGRESS_EPOCH_BYTES 16
+#define RESUME_TOKEN_BYTES 32
+#define FUNCTION_NAME_BYTES_MAX 63
+#define ZONE_NAME_BYTES_MAX 63
+#define CONCURRENCY_MAX 65535
+
+/* Liveness: any message counts. */
+#define PING_INTERVAL_MS 1000
+#define LINK_SUSPECT_MS 3000
+
+/* Dialling an ingress again: from the first to the last, doubled, with jitter. */
+#define REDIAL_MS_MIN 100
+#define REDIAL_MS_MAX 5000
+#define DIAL_TIMEOUT_MS 5000
+/* HELLO without WELCOME for this long: the socket is made anew. */
+#define WELCOME_TIMEOUT_MS 5000
+
+#endif

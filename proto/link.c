@@ -1,0 +1,493 @@
+/*
+ * link.c: frames to events and back.
+ *
+ * In: unpack, pair events with their payload frames, then states before events, so that
+ * a cancel overtakes what came with it.  Out: control first, then what is to be said of
+ * calls, then events, call by call in turn.
+ */
+#include "proto/link.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/base/alloc.h"
+#include "proto/limits.h"
+
+/* What one call may put into a batch before the next one has its turn. */
+#define TURN_BYTES (64 * 1024)
+/* Numbers in one `done` list. */
+#define DONE_MAX 1024
+/* What is received without being confirmed: a quarter of the window. */
+#define RECEIVED_TELL_BYTES (LINK_WINDOW_BYTES / 4)
+
+void
+link_init(struct link *link, enum link_side side, const struct link_ops *ops, void *arg,
+    struct arena *arena, struct stream_budget *budget)
+{
+	memset(link, 0, sizeof(*link));
+	link->side = side;
+	link->ops = ops;
+	link->arg = arg;
+	link->arena = arena;
+	link->budget = budget;
+	link->initial_credit_bytes = STREAM_WINDOW_BYTES_INITIAL;
+	batch_init(&link->control);
+}
+
+void
+link_done(struct link *link)
+{
+	assert(!link->calls);
+	batch_done(&link->control);
+	free(link->done);
+	link->done = NULL;
+}
+
+uint64_t
+link_next_number(const struct link *link)
+{
+	return link->newest_number + 1;
+}
+
+static void
+enqueue(struct link_call *call)
+{
+	struct link *link = call->link;
+
+	if (call->queued || !link)
+		return;
+	call->queued = true;
+	call->ready_next = NULL;
+	call->ready_previous = link->ready_tail;
+	if (link->ready_tail)
+		link->ready_tail->ready_next = call;
+	else
+		link->ready_head = call;
+	link->ready_tail = call;
+}
+
+static void
+dequeue(struct link_call *call)
+{
+	struct link *link = call->link;
+
+	if (!call->queued)
+		return;
+	call->queued = false;
+	if (call->ready_previous)
+		call->ready_previous->ready_next = call->ready_next;
+	else
+		link->ready_head = call->ready_next;
+	if (call->ready_next)
+		call->ready_next->ready_previous = call->ready_previous;
+	else
+		link->ready_tail = call->ready_previous;
+}
+
+void
+link_call_init(struct link_call *call)
+{
+	memset(call, 0, sizeof(*call));
+	stream_out_init(&call->out, STREAM_WINDOW_BYTES_INITIAL);
+	stream_in_init(&call->in, NULL);
+}
+
+void
+link_call_attach(struct link_call *call, struct link *link, uint64_t number)
+{
+	assert(!call->link && number > link->newest_number);
+	call->link = link;
+	call->number = number;
+	call->stop = call->cancel = call->state_due = false;
+	call->stop_heard = call->cancel_heard = false;
+	call->order = (struct event_order){ .websocket = call->order.websocket };
+	stream_in_init(&call->in, link->budget);
+	stream_out_rewind(&call->out, number, link->initial_credit_bytes);
+	link->newest_number = number;
+	HASH_ADD(hh, link->calls, number, sizeof(call->number), call);
+	if (call->out.unsent)
+		enqueue(call);
+}
+
+void
+link_call_detach(struct link_call *call)
+{
+	if (!call->link)
+		return;
+	dequeue(call);
+	HASH_DEL(call->link->calls, call);
+	stream_in_done(&call->in);
+	call->link = NULL;
+	call->number = 0;
+}
+
+void
+link_call_done(struct link_call *call)
+{
+	link_call_detach(call);
+	stream_out_done(&call->out);
+}
+
+void
+link_call_send(struct link_call *call, Porthole__Event *event, struct payload *payload)
+{
+	stream_out_append(&call->out, call->number, event, payload);
+	enqueue(call);
+}
+
+static void
+say_state(struct link_call *call)
+{
+	call->state_due = true;
+	enqueue(call);
+}
+
+void
+link_call_consume(struct link_call *call, uint64_t cost_bytes)
+{
+	stream_in_consume(&call->in, cost_bytes);
+	if (stream_in_has_news(&call->in))
+		say_state(call);
+}
+
+void
+link_call_stop(struct link_call *call)
+{
+	if (!call->stop) {
+		call->stop = true;
+		say_state(call);
+	}
+}
+
+void
+link_call_cancel(struct link_call *call)
+{
+	if (!call->cancel) {
+		call->cancel = true;
+		say_state(call);
+	}
+}
+
+void
+link_say_done(struct link *link, uint64_t number)
+{
+	if (link->done_count == link->done_capacity) {
+		link->done_capacity = link->done_capacity ? link->done_capacity * 2 : 64;
+		link->done = xrealloc(link->done, link->done_capacity * sizeof(*link->done));
+	}
+	link->done[link->done_count++] = number;
+}
+
+void
+link_send_control(struct link *link, const Porthole__Batch *part)
+{
+	batch_add(&link->control, part);
+}
+
+void
+link_send_ping(struct link *link)
+{
+	Porthole__Ping ping = PORTHOLE__PING__INIT;
+	Porthole__Batch part = PORTHOLE__BATCH__INIT;
+
+	ping.id = link->sent_bytes;
+	part.ping = &ping;
+	link_send_control(link, &part);
+}
+
+static bool
+window_is_open(const struct link *link)
+{
+	return link->sent_bytes - link->sent_heard_bytes < LINK_WINDOW_BYTES;
+}
+
+static bool
+has_states(const struct link *link)
+{
+	/* Calls with a state due are queued; only with the window shut is it worth a look. */
+	for (const struct link_call *call = link->ready_head; call; call = call->ready_next)
+		if (call->state_due)
+			return true;
+	return false;
+}
+
+bool
+link_has_output(const struct link *link)
+{
+	if (link->control.used_bytes > 0 ||
+	    link->received_bytes - link->received_told_bytes >= RECEIVED_TELL_BYTES)
+		return true;
+	if (!link->ready_head)
+		return false;
+	return window_is_open(link) || has_states(link);
+}
+
+static void
+collect_state(struct link_call *call, struct batch *batch)
+{
+	Porthole__CallState state = PORTHOLE__CALL_STATE__INIT;
+	Porthole__CallState *states[] = { &state };
+	Porthole__Batch part = PORTHOLE__BATCH__INIT;
+
+	state.call = call->number;
+	state.next = call->in.next;
+	state.credit = stream_in_credit_bytes(&call->in);
+	state.stop = call->stop;
+	state.cancel = call->cancel;
+	stream_in_told(&call->in);
+	part.n_calls = 1;
+	part.calls = states;
+	batch_add(batch, &part);
+	call->state_due = false;
+}
+
+/* One call's turn: as many of its events as its share allows. */
+static void
+collect_events(struct link_call *call, struct batch *batch)
+{
+	size_t end_bytes = batch_bytes(batch) + TURN_BYTES;
+
+	while (call->out.unsent && !batch_is_full(batch) && batch_bytes(batch) < end_bytes) {
+		batch_add_event(batch, call->out.unsent);
+		call->out.unsent = call->out.unsent->next;
+	}
+}
+
+static void
+collect_control(struct link *link, struct batch *batch)
+{
+	Porthole__Batch part = PORTHOLE__BATCH__INIT;
+	size_t count = link->done_count < DONE_MAX ? link->done_count : DONE_MAX;
+
+	if (link->control.used_bytes > 0) {
+		struct batch swap = *batch;
+
+		*batch = link->control;
+		link->control = swap;
+	}
+	if (link->received_told_bytes != link->received_bytes) {
+		part.received_bytes = link->received_bytes;
+		link->received_told_bytes = link->received_bytes;
+	}
+	part.n_done = count;
+	part.done = link->done + link->done_count - count;
+	link->done_count -= count;
+	batch_add(batch, &part);
+}
+
+bool
+link_collect(struct link *link, struct batch *batch)
+{
+	assert(batch->used_bytes == 0 && batch->payloads_count == 0);
+	if (!link_has_output(link))
+		return false;
+	collect_control(link, batch);
+
+	struct link_call *last = link->ready_tail;
+	struct link_call *call = link->ready_head;
+	bool open = window_is_open(link);
+	while (call && !batch_is_full(batch)) {
+		struct link_call *next = call->ready_next;
+		bool is_last = call == last;
+
+		if (call->state_due)
+			collect_state(call, batch);
+		if (open)
+			collect_events(call, batch);
+		if (!call->out.unsent)
+			dequeue(call);
+		else if (open) { /* had its turn */
+			dequeue(call);
+			enqueue(call);
+		}
+		if (is_last)
+			break;
+		call = next;
+	}
+	link->sent_bytes += batch_bytes(batch);
+	return true;
+}
+
+/* ---- receiving */
+
+static struct link_call *
+find(const struct link *link, uint64_t number)
+{
+	struct link_call *call;
+
+	HASH_FIND(hh, link->calls, &number, sizeof(number), call);
+	return call;
+}
+
+/* Does every event that announces a frame find it?  Nothing has been handed on yet. */
+static const char *
+pair_frames(const Porthole__Batch *batch, struct payload *const *payloads, size_t count)
+{
+	size_t used = 0;
+
+	for (size_t i = 0; i < batch->n_events; i++) {
+		uint64_t frame_bytes = event_frame_bytes(batch->events[i]);
+
+		if (frame_bytes == 0)
+			continue;
+		if (used == count)
+			return "an event announces a frame that is not there";
+		if (payloads[used]->bytes != frame_bytes)
+			return "a body frame is not as long as its event says";
+		used++;
+	}
+	return used == count ? NULL : "a frame that no event announces";
+}
+
+static void
+receive_state(struct link *link, const Porthole__CallState *state)
+{
+	struct link_call *call = find(link, state->call);
+
+	if (!call)
+		return;
+	uint64_t credit_before_bytes = call->out.credit_bytes;
+	if (stream_out_acknowledge(&call->out, state->next, state->credit) < 0) {
+		link->ops->on_violation(link->arg, call, "call state",
+		    "it acknowledges an event that was not sent");
+		return;
+	}
+	if (state->cancel && link->side == LINK_SHIM) {
+		if (!call->cancel_heard) {
+			call->cancel_heard = true;
+			link->ops->on_cancel(link->arg, call, state->cancel_reason);
+		}
+		return;
+	}
+	if (state->stop && link->side == LINK_INGRESS && !call->stop_heard) {
+		call->stop_heard = true;
+		link->ops->on_stop(link->arg, call);
+		call = find(link, state->call);
+	}
+	if (call && call->out.credit_bytes > credit_before_bytes)
+		link->ops->on_room(link->arg, call);
+}
+
+static struct link_call *
+call_of_event(struct link *link, const Porthole__Event *event)
+{
+	struct link_call *call = find(link, event->call);
+
+	if (call)
+		return call;
+	/* A number that was used before is that of a call that has ended. */
+	if (link->side == LINK_SHIM && event->call > link->newest_number)
+		return link->ops->on_open(link->arg, link, event->call);
+	link->dropped_events++;
+	return NULL;
+}
+
+static void
+receive_event(struct link *link, const Porthole__Event *event, struct payload *payload)
+{
+	struct link_call *call = call_of_event(link, event);
+	const char *wrong = NULL;
+
+	if (!call)
+		return;
+	link->events_received++;
+	switch (stream_in_accept(
+	    &call->in, event->sequence, event_cost(event), event_is_free(event))) {
+	case STREAM_IN_DUPLICATE:
+		return;
+	case STREAM_IN_GAP:
+		wrong = "an event before it is missing";
+		break;
+	case STREAM_IN_OVERDRAWN:
+		wrong = "it is beyond the credit";
+		break;
+	case STREAM_IN_NEW:
+		wrong = event_check(event);
+		if (!wrong)
+			wrong = link->side == LINK_SHIM
+			    ? event_order_from_ingress(&call->order, event)
+			    : event_order_from_shim(&call->order, event);
+		break;
+	}
+	if (wrong)
+		link->ops->on_violation(link->arg, call, event_name(event), wrong);
+	else
+		link->ops->on_event(link->arg, call, event, payload);
+}
+
+static void
+receive_control(struct link *link, const Porthole__Batch *batch)
+{
+	if (batch->received_bytes > link->sent_heard_bytes &&
+	    batch->received_bytes <= link->sent_bytes)
+		link->sent_heard_bytes = batch->received_bytes;
+	if (batch->ping) {
+		Porthole__Ping pong = PORTHOLE__PING__INIT;
+		Porthole__Batch part = PORTHOLE__BATCH__INIT;
+
+		pong.id = batch->ping->id;
+		part.pong = &pong;
+		link_send_control(link, &part);
+	}
+	if (batch->hello && link->ops->on_hello)
+		link->ops->on_hello(link->arg, link, batch->hello);
+	if (batch->welcome && link->ops->on_welcome)
+		link->ops->on_welcome(link->arg, link, batch->welcome);
+	if (batch->container && link->ops->on_status)
+		link->ops->on_status(link->arg, link, batch->container);
+}
+
+static void
+receive_batch(struct link *link, const Porthole__Batch *batch, struct payload *const *payloads)
+{
+	size_t used = 0;
+
+	receive_control(link, batch);
+	for (size_t i = 0; i < batch->n_calls; i++)
+		receive_state(link, batch->calls[i]);
+	for (size_t i = 0; i < batch->n_events; i++) {
+		const Porthole__Event *event = batch->events[i];
+		bool has_frame = event_frame_bytes(event) > 0;
+
+		receive_event(link, event, has_frame ? payloads[used] : NULL);
+		used += has_frame;
+	}
+	for (size_t i = 0; i < batch->n_done; i++) {
+		struct link_call *call = find(link, batch->done[i]);
+
+		if (call && link->side == LINK_SHIM)
+			link->ops->on_done(link->arg, call);
+	}
+	if (batch->goodbye && link->ops->on_goodbye)
+		link->ops->on_goodbye(link->arg, link, batch->goodbye);
+}
+
+int
+link_receive(struct link *link, const uint8_t *frame, size_t frame_bytes,
+    struct payload *const *payloads, size_t payloads_count, const char **out_text)
+{
+	Porthole__Batch *batch =
+	    porthole__batch__unpack(&link->arena->allocator, frame_bytes, frame);
+	int result = 0;
+
+	if (!batch) {
+		*out_text = "a frame that is not a Batch";
+		result = -EBADMSG;
+	} else {
+		const char *wrong = pair_frames(batch, payloads, payloads_count);
+
+		if (wrong) {
+			*out_text = wrong;
+			result = -EBADMSG;
+		} else {
+			link->received_bytes += frame_bytes;
+			for (size_t i = 0; i < payloads_count; i++)
+				link->received_bytes += payloads[i]->bytes;
+			receive_batch(link, batch, payloads);
+		}
+	}
+	arena_reset(link->arena);
+	return result;
+}

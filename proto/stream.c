@@ -1,0 +1,246 @@
+/* stream.c: numbers, acknowledgements and credit of one direction of a call. */
+#include "proto/stream.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/base/alloc.h"
+#include "proto/event.h"
+#include "proto/limits.h"
+
+/* Tag of Batch.events (field 1, length-delimited) and of Event.call (field 1, fixed64). */
+#define TAG_BATCH_EVENTS 0x0a
+#define TAG_EVENT_CALL   0x09
+
+void
+stream_out_init(struct stream_out *out, uint64_t credit_bytes)
+{
+	*out = (struct stream_out){ .credit_bytes = credit_bytes };
+}
+
+static void
+free_event(struct stream_event *event)
+{
+	payload_unref(event->payload);
+	free(event);
+}
+
+void
+stream_out_done(struct stream_out *out)
+{
+	while (out->head) {
+		struct stream_event *event = out->head;
+
+		out->head = event->next;
+		free_event(event);
+	}
+	out->tail = out->unsent = NULL;
+	out->kept_bytes = 0;
+}
+
+bool
+stream_out_affords(const struct stream_out *out, uint64_t cost_bytes)
+{
+	return out->spent_bytes + cost_bytes <= out->credit_bytes;
+}
+
+size_t
+stream_out_room_bytes(const struct stream_out *out)
+{
+	uint64_t taken = out->spent_bytes + EVENT_COST_BYTES;
+	uint64_t room = out->credit_bytes > taken ? out->credit_bytes - taken : 0;
+
+	return room > PAYLOAD_BYTES_MAX ? PAYLOAD_BYTES_MAX : room;
+}
+
+static size_t
+put_varint(uint8_t *at, uint64_t value)
+{
+	size_t bytes = 0;
+
+	while (value >= 0x80) {
+		at[bytes++] = (uint8_t)(value | 0x80);
+		value >>= 7;
+	}
+	at[bytes++] = (uint8_t)value;
+	return bytes;
+}
+
+static void
+put_call(struct stream_event *event, uint64_t call)
+{
+	for (int i = 0; i < 8; i++)
+		event->packed[event->call_offset + i] = (uint8_t)(call >> (8 * i));
+}
+
+void
+stream_out_append(struct stream_out *out, uint64_t call, Porthole__Event *event,
+    struct payload *payload)
+{
+	event->call = call ? call : 1;
+	event->sequence = out->sequence;
+
+	uint8_t prefix[11] = { TAG_BATCH_EVENTS };
+	size_t event_bytes = porthole__event__get_packed_size(event);
+	size_t prefix_bytes = 1 + put_varint(prefix + 1, event_bytes);
+	struct stream_event *kept = xmalloc(sizeof(*kept) + prefix_bytes + event_bytes);
+
+	kept->next = NULL;
+	kept->sequence = out->sequence++;
+	kept->cost_bytes = event_cost(event);
+	kept->payload = payload_ref(payload);
+	kept->packed_bytes = prefix_bytes + event_bytes;
+	kept->call_offset = prefix_bytes + 1;
+	memcpy(kept->packed, prefix, prefix_bytes);
+	porthole__event__pack(event, kept->packed + prefix_bytes);
+	assert(kept->packed[prefix_bytes] == TAG_EVENT_CALL);
+
+	if (out->tail)
+		out->tail->next = kept;
+	else
+		out->head = kept;
+	out->tail = kept;
+	if (!out->unsent)
+		out->unsent = kept;
+	out->spent_bytes += kept->cost_bytes;
+	out->kept_bytes += kept->cost_bytes;
+}
+
+static void
+free_acknowledged(struct stream_out *out)
+{
+	while (out->head && out->head != out->unsent &&
+	    out->head->sequence < out->acknowledged) {
+		struct stream_event *event = out->head;
+
+		out->head = event->next;
+		if (!out->head)
+			out->tail = NULL;
+		out->kept_bytes -= event->cost_bytes;
+		free_event(event);
+	}
+}
+
+int
+stream_out_acknowledge(struct stream_out *out, uint64_t next, uint64_t credit_bytes)
+{
+	uint64_t sent = out->unsent ? out->unsent->sequence : out->sequence;
+
+	if (next > sent)
+		return -EPROTO;
+	if (next > out->acknowledged)
+		out->acknowledged = next;
+	if (credit_bytes > out->credit_bytes)
+		out->credit_bytes = credit_bytes;
+	if (!out->keep)
+		free_acknowledged(out);
+	return 0;
+}
+
+void
+stream_out_stop_keeping(struct stream_out *out)
+{
+	if (!out->keep)
+		return;
+	out->keep = false;
+	free_acknowledged(out);
+}
+
+bool
+stream_out_is_whole(const struct stream_out *out)
+{
+	return out->sequence == 0 || (out->head && out->head->sequence == 0);
+}
+
+void
+stream_out_rewind(struct stream_out *out, uint64_t call, uint64_t credit_bytes)
+{
+	assert(stream_out_is_whole(out));
+	for (struct stream_event *event = out->head; event; event = event->next)
+		put_call(event, call);
+	out->unsent = out->head;
+	out->acknowledged = 0;
+	out->credit_bytes = credit_bytes;
+}
+
+void
+stream_in_init(struct stream_in *in, struct stream_budget *budget)
+{
+	*in = (struct stream_in){
+		.window_bytes = STREAM_WINDOW_BYTES_INITIAL,
+		.told_credit_bytes = STREAM_WINDOW_BYTES_INITIAL,
+		.budget = budget,
+	};
+}
+
+void
+stream_in_done(struct stream_in *in)
+{
+	if (in->budget)
+		in->budget->used_bytes -= in->window_bytes - STREAM_WINDOW_BYTES_INITIAL;
+	in->window_bytes = STREAM_WINDOW_BYTES_INITIAL;
+	in->budget = NULL;
+}
+
+enum stream_in_verdict
+stream_in_accept(struct stream_in *in, uint64_t sequence, uint64_t cost_bytes,
+    bool free_of_charge)
+{
+	if (sequence < in->next)
+		return STREAM_IN_DUPLICATE;
+	if (sequence > in->next)
+		return STREAM_IN_GAP;
+	if (!free_of_charge && sequence > 0 &&
+	    in->received_bytes + cost_bytes > in->told_credit_bytes)
+		return STREAM_IN_OVERDRAWN;
+	in->next++;
+	in->received_bytes += cost_bytes;
+	return STREAM_IN_NEW;
+}
+
+/* The reader keeps up, and the sender has used most of what it may: a wider window
+ * lets more be under way. */
+static void
+widen(struct stream_in *in)
+{
+	struct stream_budget *budget = in->budget;
+	uint64_t more = in->window_bytes;
+
+	if (!budget || in->window_bytes * 2 > STREAM_WINDOW_BYTES_MAX)
+		return;
+	if (budget->used_bytes + more > budget->bytes_max / 4 * 3)
+		return;
+	budget->used_bytes += more;
+	in->window_bytes += more;
+}
+
+void
+stream_in_consume(struct stream_in *in, uint64_t cost_bytes)
+{
+	in->consumed_bytes += cost_bytes;
+	assert(in->consumed_bytes <= in->received_bytes);
+	if (in->consumed_bytes == in->received_bytes &&
+	    in->told_credit_bytes - in->received_bytes < in->window_bytes / 2)
+		widen(in);
+}
+
+uint64_t
+stream_in_credit_bytes(const struct stream_in *in)
+{
+	return in->consumed_bytes + in->window_bytes;
+}
+
+bool
+stream_in_has_news(const struct stream_in *in)
+{
+	return stream_in_credit_bytes(in) >= in->told_credit_bytes + in->window_bytes / 4;
+}
+
+void
+stream_in_told(struct stream_in *in)
+{
+	in->told_credit_bytes = stream_in_credit_bytes(in);
+	in->told_next = in->next;
+}

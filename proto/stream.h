@@ -1,0 +1,128 @@
+/*
+ * stream.h: one direction of a call, numbered, paid for and kept.                  [pure]
+ *
+ * Events are numbered from 0.  The receiver says two absolute numbers: `next`, the next
+ * event that it expects (all before it are in its memory), and `credit`, the cost that
+ * the sender may have spent since the call began.  The sender keeps every event until it
+ * is acknowledged, so the flow-control window is also the replay buffer.
+ *
+ * Cost of an event: EVENT_COST_BYTES + its headers + its body (event_cost in event.h).
+ * Only a stream's first event and its failure go out without looking at the credit.
+ *
+ * docs/protocol.md, "Streams", says the same for other languages.
+ */
+#ifndef PORTHOLE_STREAM_H
+#define PORTHOLE_STREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "asgi.pb-c.h"
+#include "proto/base/payload.h"
+
+/* One event, packed and kept until it is acknowledged. */
+struct stream_event {
+	struct stream_event *next;
+	uint64_t sequence;
+	uint64_t cost_bytes;
+	struct payload *payload; /* NULL, or the frame that follows */
+	size_t packed_bytes;
+	size_t call_offset;      /* where the call's number lies in packed */
+	uint8_t packed[];        /* as a field of Batch: tag, length, Event */
+};
+
+/* ---- the sending end */
+
+struct stream_out {
+	struct stream_event *head; /* oldest kept */
+	struct stream_event *tail;
+	struct stream_event *unsent; /* first not handed to the link, NULL: none */
+	uint64_t sequence;           /* of the next event appended */
+	uint64_t acknowledged;       /* what the peer said it has: all below it */
+	uint64_t spent_bytes;        /* cost of everything appended */
+	uint64_t credit_bytes;       /* what may be spent */
+	uint64_t kept_bytes;         /* cost of what is kept */
+	bool keep;                   /* keep acknowledged events too: to send again */
+};
+
+void stream_out_init(struct stream_out *out, uint64_t credit_bytes);
+void stream_out_done(struct stream_out *out);
+
+/* Body bytes that the next event may carry, 0 if none. */
+size_t stream_out_room_bytes(const struct stream_out *out);
+
+/* Is there credit for an event of this cost? */
+bool stream_out_affords(const struct stream_out *out, uint64_t cost_bytes);
+
+/*
+ * Packs event and appends it.  event is borrowed; its call and sequence are filled in
+ * here (call: the number, or 1 while there is none yet).  payload: a reference is taken.
+ */
+void stream_out_append(struct stream_out *out, uint64_t call, Porthole__Event *event,
+    struct payload *payload);
+
+/*
+ * The peer said next and credit.  Older numbers than it said before are ignored.
+ * Returns 0, or -EPROTO if it acknowledges what was never sent.
+ */
+int stream_out_acknowledge(struct stream_out *out, uint64_t next, uint64_t credit_bytes)
+    __attribute__((warn_unused_result));
+
+/* From now on acknowledged events are freed as they come; frees those that are. */
+void stream_out_stop_keeping(struct stream_out *out);
+
+/* Everything kept is unsent again, under another call number and a fresh credit.
+ * Only valid while nothing has been dropped (stream_out_is_whole). */
+void stream_out_rewind(struct stream_out *out, uint64_t call, uint64_t credit_bytes);
+bool stream_out_is_whole(const struct stream_out *out);
+
+/* ---- the receiving end */
+
+/* Memory that windows beyond the initial one take, of all streams together. */
+struct stream_budget {
+	uint64_t bytes_max;
+	uint64_t used_bytes;
+};
+
+struct stream_in {
+	uint64_t next;
+	uint64_t received_bytes; /* cost of all accepted */
+	uint64_t consumed_bytes; /* cost of what the reader is done with */
+	uint64_t window_bytes;
+	uint64_t told_credit_bytes;
+	uint64_t told_next;
+	struct stream_budget *budget;
+};
+
+void stream_in_init(struct stream_in *in, struct stream_budget *budget);
+/* Gives the window back to the budget. */
+void stream_in_done(struct stream_in *in);
+
+enum stream_in_verdict {
+	STREAM_IN_NEW,       /* take it */
+	STREAM_IN_DUPLICATE, /* seen before: drop it */
+	STREAM_IN_GAP,       /* an event is missing: a violation */
+	STREAM_IN_OVERDRAWN, /* beyond the credit: a violation */
+};
+
+/* free_of_charge: the event is one that needs no credit. */
+enum stream_in_verdict stream_in_accept(struct stream_in *in, uint64_t sequence,
+    uint64_t cost_bytes, bool free_of_charge);
+
+/*
+ * The reader is done with cost_bytes of what was accepted.  May widen the window: it
+ * doubles while the reader has emptied it and the budget is under three quarters.
+ */
+void stream_in_consume(struct stream_in *in, uint64_t cost_bytes);
+
+/* Has enough changed to be worth saying?  A quarter of the window, so that a bulk
+ * sender never waits and a small call says nothing. */
+bool stream_in_has_news(const struct stream_in *in);
+
+/* The absolute credit to say now. */
+uint64_t stream_in_credit_bytes(const struct stream_in *in);
+/* What is being said now is remembered. */
+void stream_in_told(struct stream_in *in);
+
+#endif
