@@ -1,0 +1,92 @@
+/*
+ * readiness.h: wait until the user's server accepts connections.
+ *
+ * A TCP port is tried on 127.0.0.1, on ::1, then on the addresses of this
+ * machine's interfaces; a unix socket at its path.  A try connects and closes:
+ * no request is ever sent.  After a round without success comes a pause, from
+ * READINESS_PAUSE_MIN_MS doubling to READINESS_PAUSE_MAX_MS.
+ *
+ * Every function is for the loop's own thread.
+ */
+#ifndef PORTHOLE_READINESS_H
+#define PORTHOLE_READINESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include <uv.h>
+
+#define READINESS_PAUSE_MIN_MS  10
+#define READINESS_PAUSE_MAX_MS  200
+#define READINESS_TRY_MS        1000 /* one connect; a full backlog never answers */
+#define READINESS_PROGRESS_MS   5000
+#define READINESS_ADDRESSES_MAX 32 /* of a round; further interfaces are not tried */
+
+/* Exactly one of on_ready and on_timeout is called for a start, unless it is
+ * stopped before.  Every one of these may stop, start or close. */
+struct readiness_ops {
+	/* Something accepts at this address, which is the one to use from now on. */
+	void (*on_ready)(void *arg, const struct sockaddr_storage *address,
+	    socklen_t address_bytes);
+
+	/* Still nothing, every READINESS_PROGRESS_MS; error is the last try's negative
+	 * errno.  May be NULL. */
+	void (*on_waiting)(void *arg, uint64_t waited_ms, int error);
+
+	/* Nothing until the timeout. */
+	void (*on_timeout)(void *arg, uint64_t waited_ms, int error);
+};
+
+struct readiness_options {
+	int port;              /* 1 to 65535, when there is no path */
+	const char *unix_path; /* borrowed during the start; NULL for TCP */
+	uint64_t timeout_ms;   /* 0: no end */
+};
+
+struct readiness_try; /* one connect that is under way */
+
+struct readiness_address {
+	struct sockaddr_storage name;
+	socklen_t bytes;
+};
+
+struct readiness {
+	uv_loop_t *loop; /* borrowed */
+	const struct readiness_ops *ops;
+	void *ops_arg;
+	bool running;
+	int port; /* 0: the only address is a unix socket */
+	struct readiness_address addresses[READINESS_ADDRESSES_MAX];
+	size_t n_addresses;
+	size_t at;            /* index of the address that is being tried */
+	int error;            /* negative errno of the last try; 0 before it */
+	uint64_t pause_ms;    /* the next one */
+	uint64_t started_at;  /* loop time */
+	uint64_t timeout_ms;  /* 0: no end */
+	struct readiness_try *trying; /* NULL during a pause */
+	uv_timer_t step;      /* the end of a try or of a pause */
+	uv_timer_t progress;
+	uv_timer_t deadline;
+	int handles; /* still to be closed, while closing */
+	void (*on_closed)(void *arg);
+};
+
+/* ops is borrowed until the end. */
+void readiness_init(struct readiness *r, uv_loop_t *loop, const struct readiness_ops *ops,
+    void *arg);
+
+/* Begins to try, from the next turn of the loop on; an earlier start is
+ * stopped.  -EINVAL for a port out of range, -ENAMETOOLONG for a path that no
+ * socket can have. */
+int readiness_start(struct readiness *r, const struct readiness_options *options)
+    __attribute__((warn_unused_result));
+
+/* No callback comes after this.  Fine when nothing runs. */
+void readiness_stop(struct readiness *r);
+
+/* Stops; r may be freed once on_closed, which may be NULL, was called. */
+void readiness_close(struct readiness *r, void (*on_closed)(void *arg));
+
+#endif
