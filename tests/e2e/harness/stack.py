@@ -1,0 +1,209 @@
+"""The two programs, started as a user starts them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Mapping, Sequence
+
+from .client import Client
+from .peer import Address
+from .program import Program
+from .server import RawServer
+
+ROOT = Path(__file__).resolve().parents[3]
+LOOPBACK = "127.0.0.1:0"
+
+
+def binary(variable: str, default: str) -> Path:
+    return Path(os.environ.get(variable) or ROOT / default).resolve()
+
+
+INGRESS_BIN = binary("PORTHOLE_INGRESS_BIN", "build/dev/ingress/porthole-ingress")
+SHIM_BIN = binary("PORTHOLE_SHIM_BIN", "build/dev/shim/porthole-shim")
+
+
+def has_sanitizer(path: Path) -> bool:
+    try:
+        return b"__asan_init" in path.read_bytes()
+    except OSError:
+        return False
+
+
+SANITIZED = has_sanitizer(INGRESS_BIN) or has_sanitizer(SHIM_BIN)
+
+
+def flags(**settings: object) -> list[str]:
+    """head_timeout_ms=300 → --head-timeout-ms 300; True is a flag without a value."""
+    out: list[str] = []
+    for name, value in settings.items():
+        out.append("--" + name.replace("_", "-"))
+        if value is not True:
+            out.append(str(value))
+    return out
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+def parse_listen(text: str) -> Address:
+    if text.startswith("unix:"):
+        return text[5:]
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+class Ingress(Program):
+    """porthole-ingress, with the addresses of its ready line."""
+
+    def __init__(self, log_path: Path, extra: Sequence[str] = (), listen: str = LOOPBACK,
+                 shims: str = "tcp://127.0.0.1:0", env: Mapping[str, str] | None = None,
+                 prefix: Sequence[str] = ()) -> None:
+        argv = [*prefix, str(INGRESS_BIN), "--log-format", "text", "--listen", listen,
+                "--shims", shims, "--admin", LOOPBACK, *extra]
+        super().__init__("ingress", argv, log_path, env)
+        self.clients: list[Client] = []
+
+    def wait_ready(self) -> "Ingress":
+        line = self.wait_log(
+            r'msg="?ready"? listen="?(\S+?)"? shims="?(\S+?)"? admin="?(\S+?)"?(?:\s|$)')
+        self.address = parse_listen(line[1])
+        self.shims = line[2]
+        self.admin = parse_listen(line[3])
+        return self
+
+    @property
+    def port(self) -> int:
+        assert isinstance(self.address, tuple)
+        return self.address[1]
+
+    def client(self) -> Client:
+        """A new connection; closed at the end of the test."""
+        client = Client(self.address)
+        self.clients.append(client)
+        return client
+
+    def ask(self, *args: object, **more: object):
+        """One exchange on a connection of its own."""
+        with self.client() as client:
+            return client.ask(*args, **more)  # type: ignore[arg-type]
+
+    def close_clients(self) -> None:
+        for client in self.clients:
+            client.close()
+        self.clients.clear()
+
+
+class Shim(Program):
+    """porthole-shim, beside a scripted server or with a command."""
+
+    def __init__(self, log_path: Path, ingress: Ingress | str | Sequence[str],
+                 server: RawServer | None = None, command: Sequence[str] = (),
+                 function: str = "default", extra: Sequence[str] = (),
+                 env: Mapping[str, str] | None = None) -> None:
+        endpoints = ([ingress.shims] if isinstance(ingress, Ingress)
+                     else [ingress] if isinstance(ingress, str) else list(ingress))
+        argv = [str(SHIM_BIN), "--log-format", "text", "--ingress", ",".join(endpoints),
+                "--function", function]
+        if server is not None:
+            argv += ["--port", str(server.port) if server.port else f"unix:{server.path}"]
+        argv += extra
+        if command:
+            argv += ["--", *command]
+        super().__init__("shim", argv, log_path, env)
+
+    def wait_registered(self, seconds: float | None = None, after: int = 0) -> "Shim":
+        self.wait_log(r'msg="?registered"?', seconds, after)
+        return self
+
+
+class Stack:
+    """Everything one test (or one module) runs; ends all of it, clean."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.programs: list[Program] = []
+        self.servers: list[RawServer] = []
+        self._count = 0
+
+    # ---- starting
+
+    def log_path(self, name: str) -> Path:
+        self._count += 1
+        return self.folder / f"{self._count:02}-{name}.log"
+
+    def add(self, program: Program) -> Program:
+        self.programs.append(program)
+        return program
+
+    def server(self, *args: object, **more: object) -> RawServer:
+        server = RawServer(*args, **more)  # type: ignore[arg-type]
+        self.servers.append(server)
+        return server
+
+    def start_ingress(self, *extra: str, wait: bool = True, **more: object) -> Ingress:
+        ingress = Ingress(self.log_path("ingress"), extra, **more)  # type: ignore[arg-type]
+        self.add(ingress)
+        return ingress.wait_ready() if wait else ingress
+
+    def start_shim(self, ingress: Ingress | str | Sequence[str], *extra: str, wait: bool = True,
+                   **more: object) -> Shim:
+        shim = Shim(self.log_path("shim"), ingress, extra=extra, **more)  # type: ignore[arg-type]
+        self.add(shim)
+        return shim.wait_registered() if wait else shim
+
+    def run(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Program:
+        return self.add(Program(name, argv, self.log_path(name), env))
+
+    # ---- the usual pair
+
+    ingress: Ingress
+    shim: Shim
+
+    def pair(self, server: RawServer | None = None, ingress_flags: Sequence[str] = (),
+             shim_flags: Sequence[str] = (), **more: object) -> "Stack":
+        """One ingress and one shim in front of one server."""
+        self.ingress = self.start_ingress(*ingress_flags)
+        self.shim = self.start_shim(self.ingress, *shim_flags, server=server, **more)
+        return self
+
+    def client(self) -> Client:
+        return self.ingress.client()
+
+    def ask(self, *args: object, **more: object):
+        return self.ingress.ask(*args, **more)
+
+    # ---- the end
+
+    def close(self) -> None:
+        """Clients, shims, ingresses, servers; the first complaint is raised at the end."""
+        complaints: list[AssertionError] = []
+
+        def attempt(step) -> None:
+            try:
+                step()
+            except AssertionError as error:
+                complaints.append(error)
+
+        for program in self.programs:
+            if isinstance(program, Ingress):
+                program.close_clients()
+        for program in reversed(self.programs):
+            attempt(program.stop)
+        for server in self.servers:
+            attempt(server.close)
+            attempt(server.check)
+        if complaints:
+            raise complaints[0]
+
+
+def timed(action) -> tuple[float, object]:
+    """How long it took, and what it returned."""
+    start = time.monotonic()
+    value = action()
+    return time.monotonic() - start, value
