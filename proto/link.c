@@ -249,9 +249,12 @@ collect_events(struct link_call *call, struct batch *batch)
 {
 	size_t end_bytes = batch_bytes(batch) + TURN_BYTES;
 
-	while (call->out.unsent && !batch_is_full(batch) && batch_bytes(batch) < end_bytes) {
-		batch_add_event(batch, call->out.unsent);
-		call->out.unsent = call->out.unsent->next;
+	const struct stream_event *event = stream_out_next(&call->out);
+
+	while (event && !batch_is_full(batch) && batch_bytes(batch) < end_bytes) {
+		batch_add_event(batch, event);
+		stream_out_sent(&call->out);
+		event = stream_out_next(&call->out);
 	}
 }
 
@@ -296,7 +299,7 @@ link_collect(struct link *link, struct batch *batch)
 			collect_state(call, batch);
 		if (open)
 			collect_events(call, batch);
-		if (!call->out.unsent)
+		if (!stream_out_next(&call->out))
 			dequeue(call);
 		else if (open) { /* had its turn */
 			dequeue(call);
@@ -366,8 +369,11 @@ receive_state(struct link *link, const Porthole__CallState *state)
 		link->ops->on_stop(link->arg, call);
 		call = find(link, state->call);
 	}
-	if (call && call->out.credit_bytes > credit_before_bytes)
-		link->ops->on_room(link->arg, call);
+	if (!call || call->out.credit_bytes == credit_before_bytes)
+		return;
+	if (stream_out_next(&call->out))
+		enqueue(call);
+	link->ops->on_room(link->arg, call);
 }
 
 static struct link_call *

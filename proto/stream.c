@@ -139,6 +139,24 @@ stream_out_acknowledge(struct stream_out *out, uint64_t next, uint64_t credit_by
 	return 0;
 }
 
+const struct stream_event *
+stream_out_next(const struct stream_out *out)
+{
+	const struct stream_event *event = out->unsent;
+
+	if (event && event->sequence > 0 && event->cost_bytes > 0 &&
+	    out->sent_bytes + event->cost_bytes > out->credit_bytes)
+		return NULL;
+	return event;
+}
+
+void
+stream_out_sent(struct stream_out *out)
+{
+	out->sent_bytes += out->unsent->cost_bytes;
+	out->unsent = out->unsent->next;
+}
+
 void
 stream_out_stop_keeping(struct stream_out *out)
 {
@@ -162,6 +180,7 @@ stream_out_rewind(struct stream_out *out, uint64_t call, uint64_t credit_bytes)
 		put_call(event, call);
 	out->unsent = out->head;
 	out->acknowledged = 0;
+	out->sent_bytes = 0;
 	out->credit_bytes = credit_bytes;
 }
 

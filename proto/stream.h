@@ -41,6 +41,7 @@ struct stream_out {
 	uint64_t sequence;           /* of the next event appended */
 	uint64_t acknowledged;       /* what the peer said it has: all below it */
 	uint64_t spent_bytes;        /* cost of everything appended */
+	uint64_t sent_bytes;         /* of that, handed to the link */
 	uint64_t credit_bytes;       /* what may be spent */
 	uint64_t kept_bytes;         /* cost of what is kept */
 	bool keep;                   /* keep acknowledged events too: to send again */
@@ -68,6 +69,11 @@ void stream_out_append(struct stream_out *out, uint64_t call, Porthole__Event *e
  */
 int stream_out_acknowledge(struct stream_out *out, uint64_t next, uint64_t credit_bytes)
     __attribute__((warn_unused_result));
+
+/* The next event to hand to the link if the credit allows it, NULL: none now.  Only after
+ * stream_out_rewind can an event that was appended be beyond the credit. */
+const struct stream_event *stream_out_next(const struct stream_out *out);
+void stream_out_sent(struct stream_out *out);
 
 /* From now on acknowledged events are freed as they come; frees those that are. */
 void stream_out_stop_keeping(struct stream_out *out);
