@@ -18,7 +18,7 @@
 
 #include "proto/base/alloc.h"
 
-#define CHILD_POLL_MS          20 /* how often an end in progress is looked at */
+#define CHILD_POLL_MS          20    /* how often an end in progress is looked at */
 #define CHILD_FDS_MAX          65536 /* looked at where neither kernel nor /proc helps */
 #define CHILD_EXIT_NOT_FOUND   127
 #define CHILD_EXIT_NO_PROGRAM  126
@@ -26,7 +26,8 @@
 #define CHILD_EXIT_SIGNAL_BASE 128
 
 /* Where a command is looked for when its environment has no PATH. */
-#define CHILD_PATH_DEFAULT "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#define CHILD_PATH_DEFAULT                                                             \
+	"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 extern char **environ;
 
@@ -109,16 +110,16 @@ static char **
 list_files(const char *name, const char *path)
 {
 	size_t name_bytes = strlen(name) + 1;
-	if (strchr(name, '/'))
-		path = "";
+	if (!*name || strchr(name, '/'))
+		path = ""; /* as it is */
 
 	size_t dirs = 1;
 	for (const char *p = path; *p; p++)
 		dirs += *p == ':';
 
 	/* Every entry: its folder, a slash, the name; an empty folder is this one. */
-	char **out = xmalloc((dirs + 1) * sizeof *out + strlen(path) + 1 +
-	    dirs * (1 + name_bytes));
+	char **out = xmalloc(
+	    (dirs + 1) * sizeof *out + strlen(path) + 1 + dirs * (1 + name_bytes));
 	char *text = (char *)(out + dirs + 1);
 	for (size_t i = 0; i < dirs; i++) {
 		size_t dir_bytes = strcspn(path, ":");
@@ -162,7 +163,8 @@ close_on_exec_by_hand(void)
 	if (dir < 0) {
 		struct rlimit limit;
 		int fds = CHILD_FDS_MAX;
-		if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < CHILD_FDS_MAX)
+		if (getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
+		    limit.rlim_cur < CHILD_FDS_MAX)
 			fds = (int)limit.rlim_cur;
 		for (int fd = STDERR_FILENO + 1; fd < fds; fd++)
 			set_close_on_exec(fd);
@@ -265,6 +267,8 @@ fail_exec(struct child_failure *out, const struct launch *l, struct report failu
 		out->exit_code = CHILD_EXIT_NOT_FOUND;
 		if (there)
 			why = "the interpreter or loader that it names is missing";
+		else if (!*name)
+			why = "the name of the command is empty";
 		else if (!strchr(name, '/'))
 			why = "not found in PATH";
 	} else {
@@ -272,7 +276,8 @@ fail_exec(struct child_failure *out, const struct launch *l, struct report failu
 		if (there && S_ISDIR(st.st_mode))
 			why = "is a directory";
 		else if (failure.error == ENOEXEC)
-			why = "is not a program for this machine, nor a script that begins with #!";
+			why = "is not a program for this machine, nor a script that "
+			      "begins with #!";
 	}
 	if (there)
 		name = file;
@@ -481,7 +486,8 @@ child_start(struct child *c, char *const argv[], const struct child_options *opt
 	assert(argv[0]);
 
 	if (c->state == CHILD_RUNNING)
-		return fail(out, CHILD_EXIT_SYSTEM, EBUSY, "cannot start a second command");
+		return fail(
+		    out, CHILD_EXIT_SYSTEM, EBUSY, "cannot start a second command");
 	if (c->state == CHILD_LEFT) {
 		kill(-c->pid, SIGKILL);
 		enter(c, CHILD_IDLE);
@@ -546,7 +552,8 @@ child_terminate(struct child *c, uint64_t grace_ms)
 		return; /* killed already */
 	if (!c->kill_at || at < c->kill_at)
 		c->kill_at = at;
-	uv_timer_start(&c->timer, on_timer, grace_ms ? CHILD_POLL_MS : 0, CHILD_POLL_MS);
+	uv_timer_start(
+	    &c->timer, on_timer, grace_ms ? CHILD_POLL_MS : 0, CHILD_POLL_MS);
 }
 
 static void

@@ -107,8 +107,9 @@ int child_init(struct child *c, uv_loop_t *loop, const struct child_ops *ops, vo
  * Returns -EBUSY   the command runs already
  *         another  what fork or exec said
  */
-int child_start(struct child *c, char *const argv[], const struct child_options *options,
-    struct child_failure *out) __attribute__((warn_unused_result));
+int child_start(struct child *c, char *const argv[],
+    const struct child_options *options, struct child_failure *out)
+    __attribute__((warn_unused_result));
 
 /* Sends sig to the command's whole group.  -ESRCH when none of it is left. */
 int child_signal(struct child *c, int sig);

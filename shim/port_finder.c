@@ -11,11 +11,11 @@
 
 #include "proto/base/alloc.h"
 
-#define TCP_LISTEN_STATE  0x0a /* of include/net/tcp_states.h in the kernel */
-#define TABLE_LINE_BYTES  512  /* the kernel's own have 150 or 178 */
-#define STAT_BYTES        512
-#define LINK_BYTES        64
-#define ANCESTORS_MAX     1024 /* a longer chain is a process table that changed */
+#define TCP_LISTEN_STATE 0x0a /* of include/net/tcp_states.h in the kernel */
+#define TABLE_LINE_BYTES 512  /* the kernel's own have 150 or 178 */
+#define STAT_BYTES       512
+#define LINK_BYTES       64
+#define ANCESTORS_MAX    1024 /* a longer chain is a process table that changed */
 
 /* ------------------------------------------------------------------- pure */
 
@@ -87,7 +87,7 @@ read_address(struct cursor *c, uint64_t *out_port)
 	while (c->at < c->end && digit_value(*c->at, 16) >= 0)
 		c->at++;
 	return (c->at - start == 8 || c->at - start == 32) && read_mark(c, ':') &&
-	    read_number(c, 16, UINT16_MAX, out_port);
+	       read_number(c, 16, UINT16_MAX, out_port);
 }
 
 static bool
@@ -96,7 +96,7 @@ is_heading(struct cursor c)
 	static const char word[] = "sl ";
 	skip_blanks(&c);
 	return (size_t)(c.end - c.at) >= sizeof word - 1 &&
-	    memcmp(c.at, word, sizeof word - 1) == 0;
+	       memcmp(c.at, word, sizeof word - 1) == 0;
 }
 
 /* Source: Documentation/networking/proc_net_tcp.rst of the kernel:
@@ -139,7 +139,8 @@ listener_inode_of_link(const char *text, size_t bytes)
 
 	struct cursor c = { .at = text + prefix_bytes, .end = text + bytes };
 	uint64_t inode;
-	if (!read_number(&c, 10, UINT64_MAX, &inode) || !read_mark(&c, ']') || c.at < c.end)
+	if (!read_number(&c, 10, UINT64_MAX, &inode) || !read_mark(&c, ']') ||
+	    c.at < c.end)
 		return 0;
 	return inode;
 }
@@ -178,8 +179,8 @@ add_listener(struct listeners *to, struct listener item)
 	if (to->n == PORT_FINDER_LISTENERS_MAX)
 		return;
 	if ((to->n & (to->n - 1)) == 0) /* full at every power of two */
-		to->items = xrealloc(
-		    to->items, (to->n ? to->n * 2 : 1) * sizeof *to->items);
+		to->items =
+		    xrealloc(to->items, (to->n ? to->n * 2 : 1) * sizeof *to->items);
 	to->items[to->n++] = item;
 }
 
@@ -248,8 +249,8 @@ enum claim { CLAIM_FOUND, CLAIM_FOREIGN };
 
 struct search {
 	struct listeners new;
-	bool *foreign;  /* for every new one: somebody else holds it */
-	int port;       /* the lowest that a descendant holds; 0: none */
+	bool *foreign;   /* for every new one: somebody else holds it */
+	int port;        /* the lowest that a descendant holds; 0: none */
 	bool unreadable; /* a descendant's descriptors may not be read */
 };
 
@@ -357,8 +358,8 @@ on_timer(uv_timer_t *timer)
 }
 
 void
-port_finder_init(struct port_finder *f, uv_loop_t *loop, const struct port_finder_ops *ops,
-    void *arg)
+port_finder_init(struct port_finder *f, uv_loop_t *loop,
+    const struct port_finder_ops *ops, void *arg)
 {
 	*f = (struct port_finder){ .loop = loop, .ops = ops, .ops_arg = arg };
 	uv_timer_init(loop, &f->timer);

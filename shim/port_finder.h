@@ -72,8 +72,8 @@ struct port_finder {
 	const struct port_finder_ops *ops;
 	void *ops_arg;
 	uv_timer_t timer;
-	uint64_t started_at;  /* loop time */
-	uint64_t progress_at; /* loop time of the next on_waiting */
+	uint64_t started_at;    /* loop time */
+	uint64_t progress_at;   /* loop time of the next on_waiting */
 	struct listeners known; /* there at the start, or seen to be others' */
 	void (*on_closed)(void *arg);
 };

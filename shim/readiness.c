@@ -20,7 +20,7 @@ struct readiness_try {
 	int fd;
 };
 
-static void next_round(struct readiness *r);
+static void try_address(struct readiness *r);
 static void on_step(uv_timer_t *timer);
 
 /* -------------------------------------------------------------- addresses */
@@ -110,7 +110,8 @@ bind_elsewhere(int fd, const struct readiness_address *to)
 static int
 begin_connect(const struct readiness_address *to, int *out)
 {
-	int fd = socket(to->name.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd =
+	    socket(to->name.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
 
@@ -152,14 +153,16 @@ succeed(struct readiness *r)
 	r->ops->on_ready(r->ops_arg, &address.name, address.bytes);
 }
 
+/* The first address tells best what is wrong: the others may not even exist. */
 static void
-go_on(struct readiness *r)
+go_on(struct readiness *r, int error)
 {
+	if (r->at == 0)
+		r->error = error;
 	if (++r->at < r->n_addresses) {
-		next_round(r);
+		try_address(r);
 		return;
 	}
-	r->at = 0;
 	uv_timer_start(&r->step, on_step, r->pause_ms, 0);
 	r->pause_ms *= 2;
 	if (r->pause_ms > READINESS_PAUSE_MAX_MS)
@@ -171,19 +174,17 @@ on_poll(uv_poll_t *handle, int status, int events)
 {
 	(void)events;
 	struct readiness *r = handle->data;
-	int error = status;
+	int error;
 	socklen_t bytes = sizeof error;
-	if (status == 0 &&
-	    getsockopt(r->trying->fd, SOL_SOCKET, SO_ERROR, &error, &bytes) == 0)
-		error = -error;
+	/* A connect that failed is EBADF to libuv: the socket knows better. */
+	if (getsockopt(r->trying->fd, SOL_SOCKET, SO_ERROR, &error, &bytes) != 0)
+		error = errno;
 	uv_timer_stop(&r->step);
 	end_try(r);
-	if (error == 0) {
+	if (error == 0 && status == 0)
 		succeed(r);
-		return;
-	}
-	r->error = error;
-	go_on(r);
+	else
+		go_on(r, error ? -error : status);
 }
 
 /* Waits for a connect that is under way. */
@@ -209,26 +210,20 @@ watch(struct readiness *r, int fd)
 	return 0;
 }
 
-/* Tries from address r->at on, until one has to be waited for. */
 static void
-next_round(struct readiness *r)
+try_address(struct readiness *r)
 {
-	for (; r->at < r->n_addresses; r->at++) {
-		int fd = -1;
-		int error = begin_connect(&r->addresses[r->at], &fd);
-		if (error == 0) {
-			close(fd);
-			succeed(r);
-			return;
-		}
-		if (error == -EINPROGRESS) {
-			error = watch(r, fd);
-			if (error == 0)
-				return;
-		}
-		r->error = error;
+	int fd = -1;
+	int error = begin_connect(&r->addresses[r->at], &fd);
+	if (error == 0) {
+		close(fd);
+		succeed(r);
+		return;
 	}
-	go_on(r);
+	if (error == -EINPROGRESS)
+		error = watch(r, fd);
+	if (error < 0)
+		go_on(r, error);
 }
 
 /* -------------------------------------------------------------- timers */
@@ -239,13 +234,13 @@ on_step(uv_timer_t *timer)
 	struct readiness *r = timer->data;
 	if (r->trying) {
 		end_try(r);
-		r->error = -ETIMEDOUT;
-		go_on(r);
+		go_on(r, -ETIMEDOUT);
 		return;
 	}
 	if (r->port)
 		list_addresses(r);
-	next_round(r);
+	r->at = 0;
+	try_address(r);
 }
 
 static uint64_t
@@ -296,7 +291,8 @@ set_unix_address(struct readiness *r, const char *path)
 		return -ENAMETOOLONG;
 	memcpy(name.sun_path, path, bytes);
 	r->n_addresses = 0;
-	add_address(r, &name, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + bytes));
+	add_address(
+	    r, &name, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + bytes));
 	return 0;
 }
 
@@ -316,8 +312,6 @@ readiness_start(struct readiness *r, const struct readiness_options *options)
 	}
 
 	uv_update_time(r->loop);
-	r->running = true;
-	r->at = 0;
 	r->error = 0;
 	r->pause_ms = READINESS_PAUSE_MIN_MS;
 	r->started_at = uv_now(r->loop);
@@ -333,7 +327,6 @@ readiness_start(struct readiness *r, const struct readiness_options *options)
 void
 readiness_stop(struct readiness *r)
 {
-	r->running = false;
 	end_try(r);
 	uv_timer_stop(&r->step);
 	uv_timer_stop(&r->progress);

@@ -11,7 +11,6 @@
 #ifndef PORTHOLE_READINESS_H
 #define PORTHOLE_READINESS_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -28,11 +27,11 @@
  * stopped before.  Every one of these may stop, start or close. */
 struct readiness_ops {
 	/* Something accepts at this address, which is the one to use from now on. */
-	void (*on_ready)(void *arg, const struct sockaddr_storage *address,
-	    socklen_t address_bytes);
+	void (*on_ready)(
+	    void *arg, const struct sockaddr_storage *address, socklen_t address_bytes);
 
-	/* Still nothing, every READINESS_PROGRESS_MS; error is the last try's negative
-	 * errno.  May be NULL. */
+	/* Still nothing, every READINESS_PROGRESS_MS; error is the negative errno
+	 * of the last try of the first address.  May be NULL. */
 	void (*on_waiting)(void *arg, uint64_t waited_ms, int error);
 
 	/* Nothing until the timeout. */
@@ -56,17 +55,16 @@ struct readiness {
 	uv_loop_t *loop; /* borrowed */
 	const struct readiness_ops *ops;
 	void *ops_arg;
-	bool running;
 	int port; /* 0: the only address is a unix socket */
 	struct readiness_address addresses[READINESS_ADDRESSES_MAX];
 	size_t n_addresses;
-	size_t at;            /* index of the address that is being tried */
-	int error;            /* negative errno of the last try; 0 before it */
-	uint64_t pause_ms;    /* the next one */
-	uint64_t started_at;  /* loop time */
-	uint64_t timeout_ms;  /* 0: no end */
+	size_t at;           /* index of the address that is being tried */
+	int error;           /* of the last try of the first address; 0 before it */
+	uint64_t pause_ms;   /* the next one */
+	uint64_t started_at; /* loop time */
+	uint64_t timeout_ms; /* 0: no end */
 	struct readiness_try *trying; /* NULL during a pause */
-	uv_timer_t step;      /* the end of a try or of a pause */
+	uv_timer_t step;              /* the end of a try or of a pause */
 	uv_timer_t progress;
 	uv_timer_t deadline;
 	int handles; /* still to be closed, while closing */
@@ -74,8 +72,8 @@ struct readiness {
 };
 
 /* ops is borrowed until the end. */
-void readiness_init(struct readiness *r, uv_loop_t *loop, const struct readiness_ops *ops,
-    void *arg);
+void readiness_init(
+    struct readiness *r, uv_loop_t *loop, const struct readiness_ops *ops, void *arg);
 
 /* Begins to try, from the next turn of the loop on; an earlier start is
  * stopped.  -EINVAL for a port out of range, -ENAMETOOLONG for a path that no
