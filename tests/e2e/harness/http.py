@@ -77,7 +77,11 @@ class Response(_Fields):
     @property
     def content_length(self) -> int | None:
         value = self.get("Content-Length")
-        return None if value is None else int(value)
+        if value is None:
+            return None
+        if not re.fullmatch(rb"[0-9]{1,19}", value):
+            raise NotHttp(f"not a length: {value!r}")
+        return int(value)
 
     def bodiless(self, method: bytes) -> bool:
         return method == b"HEAD" or self.status in (204, 304) or self.status < 200

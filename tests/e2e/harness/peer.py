@@ -189,8 +189,9 @@ class Peer:
 
     def is_closed_now(self) -> bool:
         """Has an end already arrived?  Reads nothing away."""
+        self.sock.setblocking(False)
         try:
-            return self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+            return self.sock.recv(1, socket.MSG_PEEK) == b""
         except BlockingIOError:
             return False
         except OSError:
