@@ -1,8 +1,8 @@
 /*
  * port_finder.h: on which TCP port does the command listen?
  *
- * The table of listening sockets (/proc/net/tcp and tcp6) is read every
- * PORT_FINDER_POLL_MS.  A socket that was there before the command started is
+ * The table of listening sockets (of sock_diag(7), or where that is missing
+ * /proc/net/tcp and tcp6) is read every PORT_FINDER_POLL_MS.  A socket that was there before the command started is
  * never the one.  A new one counts when its inode is among the descriptors of a
  * descendant of ours: the shim starts nothing but the command, and orphans come
  * to it.  Where a descendant's descriptors may not be read (it runs as another

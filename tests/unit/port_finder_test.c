@@ -4,14 +4,19 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <net/if.h>
 #include <netinet/in.h>
-#include <signal.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -375,12 +380,25 @@ test_earlier_and_foreign_sockets_do_not_count(void **state)
 	close(own);
 }
 
+/* A network of our own, in which nobody else begins to listen. */
+static void
+leave_network(void)
+{
+	struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+	int fd;
+	if (unshare(CLONE_NEWNET) != 0 || (fd = socket(AF_INET, SOCK_DGRAM, 0)) < 0 ||
+	    ioctl(fd, SIOCSIFFLAGS, &lo) != 0)
+		_exit(5);
+	close(fd);
+}
+
 /* We are root here only where tests run as root; then we give up what lets
  * root read everything, in a process of its own. */
 static void
 look_without_rights(void)
 {
 	void *state;
+	leave_network();
 	setup(&state);
 	struct fixture *f = state;
 	int unused;
@@ -407,6 +425,45 @@ test_unreadable_descriptors(void **state)
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* As in a sandbox where /proc is all there is. */
+static void
+take_netlink_away(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_NETLINK, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAFNOSUPPORT),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof filter / sizeof *filter, filter };
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+		_exit(4);
+}
+
+static void
+test_without_sock_diag(void **state)
+{
+	static const int families[] = { AF_INET, AF_INET6 };
+	int status;
+	(void)state;
+	for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+		pid_t pid = fork();
+		if (pid == 0) {
+			void *own;
+			take_netlink_away();
+			setup(&own);
+			find(own, (struct server){ .family = families[i] });
+			_exit(0);
+		}
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFEXITED(status));
+		assert_int_equal(WEXITSTATUS(status), 0);
+	}
 }
 
 static void
@@ -436,6 +493,7 @@ main(void)
 		ON(test_lowest_of_several),
 		ON(test_earlier_and_foreign_sockets_do_not_count),
 		cmocka_unit_test(test_unreadable_descriptors),
+		cmocka_unit_test(test_without_sock_diag),
 		ON(test_stop),
 	};
 	return cmocka_run_group_tests_name("port_finder", tests, NULL, NULL);
