@@ -1,0 +1,84 @@
+/*
+ * config.h: everything that can be set about the shim, as one struct.
+ *
+ * A flag wins over its environment variable, that over the default; shim/config.c has
+ * the table.  There is no file: a container has its environment.
+ */
+#ifndef PORTHOLE_SHIM_CONFIG_H
+#define PORTHOLE_SHIM_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/base/address.h"
+#include "proto/base/log.h"
+#include "proto/base/options.h"
+#include "proto/base/setting.h"
+#include "proto/base/text.h"
+
+/* Without a command there is nothing to watch for the port that it opens. */
+#define SHIM_PORT_DEFAULT 8080
+
+enum shim_target_kind {
+	SHIM_TARGET_FIND, /* the port that the command opens; only with a command */
+	SHIM_TARGET_PORT, /* of this machine */
+	SHIM_TARGET_UNIX, /* a unix socket */
+};
+
+/* Where the user's server listens. */
+struct shim_target {
+	enum shim_target_kind kind;
+	uint16_t port;
+	const char *path; /* borrowed from the config's own text */
+};
+
+/* porthole-shim probe ready|live: asks a running shim, exits 0 for yes. */
+enum shim_probe { SHIM_PROBE_NONE, SHIM_PROBE_READY, SHIM_PROBE_LIVE };
+
+/* All is owned by the struct but what says borrowed. */
+struct shim_config {
+	struct setting_list ingress; /* none: the shim only runs the command */
+	char *function;
+	char *zone;          /* NULL: none */
+	char *port;          /* as given; target is what it means.  NULL: not given */
+	int64_t concurrency; /* 1 to CONCURRENCY_MAX */
+
+	int64_t grace_ms;           /* from SIGTERM to the end, all of it */
+	int64_t startup_timeout_ms; /* until the server accepts; 0: none */
+	int64_t stream_memory_bytes_max;
+
+	int log_level;  /* enum log_level */
+	int log_format; /* enum log_format */
+
+	bool version;
+	bool help;
+
+	enum shim_probe probe;
+	struct endpoint *endpoints; /* ingress.count of them */
+	struct shim_target target;
+	char *const *command; /* borrowed from argv, ends with NULL; NULL: none */
+};
+
+/*
+ * shim_config_load reads flags and environment.
+ *
+ * argv          borrowed as long as the config lives (command); ends with NULL.
+ * environment   borrowed for the call; ends with NULL.
+ * out           on success, the configuration; shim_config_free frees it.  With help
+ *               or version set nothing else was read.
+ * error         on failure, one line that says where, why and what was meant.
+ *
+ * Returns -EINVAL; *out is untouched then.
+ */
+int shim_config_load(struct shim_config *out, int argc, char *const *argv,
+    char *const *environment, char error[OPTIONS_ERROR_BYTES_MAX])
+    __attribute__((warn_unused_result));
+
+void shim_config_free(struct shim_config *config);
+
+/* For main: loads, and answers --help and --version.  Returns the exit status, or -1:
+ * go on with *out. */
+int shim_config_start(struct shim_config *out, int argc, char *const *argv,
+    char *const *environment) __attribute__((warn_unused_result));
+
+#endif
