@@ -24,6 +24,12 @@ error_row(enum error_code code)
 	return &rows[code];
 }
 
+const char *
+error_name(enum error_code code)
+{
+	return code == ERROR_NONE ? "none" : error_row(code)->code;
+}
+
 enum error_code
 error_code_find(const char *text, size_t bytes)
 {
@@ -296,4 +302,63 @@ error_body_write(struct error_body *out, enum error_format format, enum error_co
 	}
 	assert(!text.cut);
 	out->bytes = text.bytes;
+}
+
+/* Reason phrases of the statuses in the table.  Source: RFC 9110 section 15. */
+static const char *
+reason_phrase(int status)
+{
+	switch (status) {
+	case 400:
+		return "Bad Request";
+	case 404:
+		return "Not Found";
+	case 408:
+		return "Request Timeout";
+	case 413:
+		return "Content Too Large";
+	case 414:
+		return "URI Too Long";
+	case 417:
+		return "Expectation Failed";
+	case 431:
+		return "Request Header Fields Too Large";
+	case 501:
+		return "Not Implemented";
+	case 502:
+		return "Bad Gateway";
+	case 503:
+		return "Service Unavailable";
+	case 504:
+		return "Gateway Timeout";
+	default:
+		return "Error";
+	}
+}
+
+size_t
+error_response_raw(enum error_code code, const char *detail, const char *request_id,
+    char *out, size_t out_bytes)
+{
+	const struct error_row *row = error_row(code);
+	struct error_body body;
+	struct text text;
+
+	assert(out_bytes >= ERROR_RESPONSE_BYTES_MAX);
+	error_body_write(&body, ERROR_FORMAT_TEXT, code, detail, request_id);
+	text_init(&text, out, out_bytes);
+	text_addf(&text, "HTTP/1.1 %d %s\r\n", row->status, reason_phrase(row->status));
+	text_addf(&text, "Content-Type: %s\r\nContent-Length: %zu\r\n",
+	    body.content_type, body.bytes);
+	text_addf(
+	    &text, "Cache-Control: no-store\r\nPorthole-Error: %s\r\n", row->code);
+	if (request_id)
+		text_addf(&text, "X-Request-Id: %.*s\r\n", ERROR_REQUEST_ID_BYTES_MAX,
+		    request_id);
+	if (row->retry_after_s > 0)
+		text_addf(&text, "Retry-After: %d\r\n", row->retry_after_s);
+	text_add(&text, "Connection: close\r\n\r\n");
+	text_add_bytes(&text, body.data, body.bytes);
+	assert(!text.cut);
+	return text.bytes;
 }

@@ -73,6 +73,9 @@ struct error_row {
 /* The row of any code but ERROR_NONE. */
 const struct error_row *error_row(enum error_code code);
 
+/* Its code as text; of ERROR_NONE "none". */
+const char *error_name(enum error_code code);
+
 /* The code with this text, or ERROR_NONE. */
 enum error_code error_code_find(const char *text, size_t bytes);
 
@@ -111,5 +114,20 @@ struct error_body {
  */
 void error_body_write(struct error_body *out, enum error_format format,
     enum error_code code, const char *detail, const char *request_id);
+
+/* A body and the fields that stand before it. */
+#define ERROR_RESPONSE_BYTES_MAX (ERROR_BODY_BYTES_MAX + 1024)
+
+/*
+ * error_response_raw writes a whole HTTP/1.1 response with a text body, for a client
+ * whose request could not be read: the connection has to close behind it.
+ *
+ * request_id   in the header as it stands: checked by the caller.  NULL: left out.
+ * out_bytes    at least ERROR_RESPONSE_BYTES_MAX.
+ *
+ * Returns the bytes written.
+ */
+size_t error_response_raw(enum error_code code, const char *detail,
+    const char *request_id, char *out, size_t out_bytes);
 
 #endif
