@@ -197,6 +197,14 @@ class Peer:
         except OSError:
             return True
 
+    def sock_peek(self) -> bytes:
+        """What has arrived and was not read yet; reads nothing away."""
+        self.sock.setblocking(False)
+        try:
+            return bytes(self.buffer) + self.sock.recv(READ_BYTES, socket.MSG_PEEK)
+        except OSError:
+            return bytes(self.buffer)
+
     def finish_writing(self) -> None:
         self.sock.shutdown(socket.SHUT_WR)
 
