@@ -22,6 +22,8 @@
 
 #include "shim/port_finder.h"
 
+#define NO_RIGHT_TO_UNSHARE 5 /* exit status of a helper: a root without its rights */
+
 /* ------------------------------------------------------------------- pure */
 
 static const struct {
@@ -388,7 +390,7 @@ leave_network(void)
 	int fd;
 	if (unshare(CLONE_NEWNET) != 0 || (fd = socket(AF_INET, SOCK_DGRAM, 0)) < 0 ||
 	    ioctl(fd, SIOCSIFFLAGS, &lo) != 0)
-		_exit(5);
+		_exit(NO_RIGHT_TO_UNSHARE);
 	close(fd);
 }
 
@@ -401,11 +403,13 @@ look_without_rights(void)
 	leave_network();
 	setup(&state);
 	struct fixture *f = state;
-	int unused;
+	int own;
 	port_finder_start(&f->finder);
 	start_server(f, (struct server){ .family = AF_INET, .unreadable = true });
 	int port = let_it_listen(f);
-	listen_somewhere(AF_INET, &unused); /* ours: known not to be it */
+	do
+		listen_somewhere(AF_INET, &own); /* known not to be it, though lower */
+	while (own > port);
 	if (setuid(65533) != 0 || prctl(PR_SET_DUMPABLE, 1) != 0)
 		_exit(2);
 	uv_run(&f->loop, UV_RUN_DEFAULT);
@@ -424,6 +428,8 @@ test_unreadable_descriptors(void **state)
 		look_without_rights();
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == NO_RIGHT_TO_UNSHARE)
+		skip();
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
