@@ -31,11 +31,10 @@ error_name(enum error_code code)
 }
 
 enum error_code
-error_code_find(const char *text, size_t bytes)
+error_of_code(const char *text)
 {
 	for (int code = ERROR_NONE + 1; code < ERROR_COUNT; code++)
-		if (strlen(rows[code].code) == bytes &&
-		    memcmp(rows[code].code, text, bytes) == 0)
+		if (strcmp(rows[code].code, text) == 0)
 			return (enum error_code)code;
 	return ERROR_NONE;
 }

@@ -77,7 +77,7 @@ const struct error_row *error_row(enum error_code code);
 const char *error_name(enum error_code code);
 
 /* The code with this text, or ERROR_NONE. */
-enum error_code error_code_find(const char *text, size_t bytes);
+enum error_code error_of_code(const char *text);
 
 enum error_format { ERROR_FORMAT_TEXT, ERROR_FORMAT_JSON, ERROR_FORMAT_HTML };
 

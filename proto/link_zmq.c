@@ -73,7 +73,6 @@ set_common(struct link_socket *socket)
 	r = r ? r : set(socket, ZMQ_RCVHWM, 0);
 	r = r ? r : set(socket, ZMQ_LINGER, 0);
 	r = r ? r : set(socket, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS);
-	r = r ? r : set(socket, ZMQ_IPV6, 1);
 	if (!r && zmq_setsockopt(socket->zmq, ZMQ_MAXMSGSIZE, &message_bytes_max,
 	              sizeof(message_bytes_max)) < 0)
 		r = -errno;
@@ -151,6 +150,7 @@ link_socket_bind(struct link_context *context, const char *endpoint,
 		return r;
 	r = r ? r : set(socket, ZMQ_ROUTER_MANDATORY, 1);
 	r = r ? r : set(socket, ZMQ_BACKLOG, BACKLOG);
+	r = r ? r : set(socket, ZMQ_IPV6, strchr(endpoint, '[') != NULL);
 	wildcard_port(endpoint, name, sizeof(name));
 	if (!r && zmq_bind(socket->zmq, name) < 0) {
 		r = -errno;
@@ -178,6 +178,7 @@ link_socket_dial(struct link_context *context, const char *endpoint,
 		return r;
 	r = r ? r : set(socket, ZMQ_RECONNECT_IVL, -1);
 	r = r ? r : set(socket, ZMQ_IMMEDIATE, 1);
+	r = r ? r : set(socket, ZMQ_IPV6, strchr(endpoint, '[') != NULL);
 	r = r ? r : set(socket, ZMQ_CONNECT_TIMEOUT, DIAL_TIMEOUT_MS);
 	if (!r && zmq_connect(socket->zmq, endpoint) < 0) {
 		r = -errno;

@@ -1,0 +1,669 @@
+/*
+ * client.c: reading requests.
+ *
+ * The happy path: libmicrohttpd calls recv; client_on_read reads the socket, the reader
+ * finds a head, client_begin makes an exchange of it and libmicrohttpd sees "GET /".  A
+ * body is read on the watch's word, as far as the stream's credit goes.  When the response
+ * has gone out, the next request may come.
+ *
+ * What fails: a malformed head is answered here, raw, while libmicrohttpd has nothing to
+ * write, and the connection ends; a client that leaves takes its exchange with it.
+ */
+#include "ingress/client.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ingress/front.h"
+#include "ingress/gateway.h"
+#include "ingress/socket_progress.h"
+#include "ingress/tap.h"
+#include "proto/base/alloc.h"
+#include "proto/base/log.h"
+#include "proto/limits.h"
+
+/* Fields of the largest request that the configuration may allow. */
+#define HEADERS_STACK 160
+
+static void
+print_address(const struct sockaddr *address, char *out)
+{
+	socklen_t bytes = address->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+	                                                 : sizeof(struct sockaddr_in);
+
+	out[0] = '\0';
+	if (address->sa_family != AF_INET && address->sa_family != AF_INET6)
+		return;
+	if (getnameinfo(address, bytes, out, CLIENT_ADDRESS_BYTES, NULL, 0, NI_NUMERICHOST))
+		out[0] = '\0';
+	/* An IPv4 client of an IPv6 socket is an IPv4 client. */
+	if (strncmp(out, "::ffff:", 7) == 0 && strchr(out, '.'))
+		memmove(out, out + 7, strlen(out + 7) + 1);
+}
+
+struct client *
+client_new(struct front *front, int fd, const struct sockaddr *address)
+{
+	struct client *client = xcalloc(1, sizeof(*client));
+
+	client->front = front;
+	client->fd = fd;
+	client->idle_since_ms = front_now_ms(front);
+	client->trusted = config_is_trusted(front_config(front), address);
+	print_address(address, client->address);
+	request_reader_init(&client->reader, front_request_limits(front));
+	buf_init(&client->input, CLIENT_READ_BYTES);
+	return client;
+}
+
+void
+client_free(struct client *client)
+{
+	if (!client)
+		return;
+	assert(!client->exchange && !client->resuming);
+	request_reader_done(&client->reader);
+	buf_done(&client->input);
+	free(client);
+}
+
+/* Bytes of ours on the socket while libmicrohttpd has nothing to write there.  They are
+ * few: a socket that does not take them all at once is that of a client who does not
+ * read, and its connection ends. */
+static bool
+write_raw(struct client *client, const char *bytes, size_t count)
+{
+	return send(client->fd, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT) ==
+	    (ssize_t)count;
+}
+
+/* Answers a request that never became an exchange, and ends the connection. */
+static void
+refuse(struct client *client, enum error_code error, const char *reason)
+{
+	char response[ERROR_RESPONSE_BYTES_MAX];
+	char id[REQUEST_ID_BYTES_MAX + 1];
+	unsigned char random[16];
+
+	front_random(client->front, random);
+	forward_request_id(NULL, 0, random, id);
+	size_t bytes = error_response_raw(error, reason, id, response, sizeof(response));
+	log_event(LOG_INFO, "request refused", log_str("code", error_name(error)),
+	    log_str("reason", reason), log_str("remote", client->address));
+	write_raw(client, response, bytes);
+	front_linger(client->front, client->fd);
+	client->state = CLIENT_CLOSING;
+	shutdown(client->fd, SHUT_RDWR);
+}
+
+void
+client_close(struct client *client, const char *why)
+{
+	if (client->state == CLIENT_CLOSING)
+		return;
+	log_event(LOG_DEBUG, "connection closed", log_str("why", why),
+	    log_str("remote", client->address));
+	client->state = CLIENT_CLOSING;
+	if (client->exchange)
+		gateway_abandon(front_gateway(client->front), client->exchange, why);
+	shutdown(client->fd, SHUT_RDWR);
+	front_resume(client->front, client);
+}
+
+/* ---- a head */
+
+/* What libmicrohttpd is shown: the version, HEAD or not, and whether to keep the
+ * connection; everything else is ours. */
+static size_t
+show_head(const struct client *client, char *out, size_t size)
+{
+	int bytes = snprintf(out, size, "%s / HTTP/1.%d\r\nHost: x\r\n%s\r\n",
+	    client->exchange->head_request ? "HEAD" : "GET", client->http_1_0 ? 0 : 1,
+	    !client->keep_alive        ? "Connection: close\r\n"
+	        : client->http_1_0 ? "Connection: keep-alive\r\n"
+	                           : "");
+
+	assert(bytes > 0 && (size_t)bytes < size);
+	return (size_t)bytes;
+}
+
+static void
+set_bytes(ProtobufCBinaryData *out, const char *bytes, size_t count)
+{
+	out->data = (uint8_t *)(uintptr_t)bytes;
+	out->len = count;
+}
+
+/* The target that goes on: for absolute form the origin form of it. */
+static void
+set_target(ProtobufCBinaryData *out, const struct request_head *head, char *scratch)
+{
+	if (!head->origin_slash) {
+		set_bytes(out, head->origin, head->origin_bytes);
+		return;
+	}
+	scratch[0] = '/';
+	memcpy(scratch + 1, head->origin, head->origin_bytes);
+	set_bytes(out, scratch, head->origin_bytes + 1);
+}
+
+static struct forward_origin
+origin_of(const struct client *client, const struct request_head *head)
+{
+	struct forward_origin origin = {
+		.address = client->address,
+		.scheme = "http",
+		.trusted = client->trusted,
+		.request_id = client->exchange->request_id,
+	};
+
+	if (head->authority) {
+		origin.host = head->authority;
+		origin.host_bytes = head->authority_bytes;
+		origin.host_replaced = true;
+	} else if (head->host) {
+		origin.host = head->host->value;
+		origin.host_bytes = head->host->value_bytes;
+	}
+	return origin;
+}
+
+static void
+send_scope(struct client *client, const struct request_head *head)
+{
+	struct exchange *exchange = client->exchange;
+	struct forward_origin origin = origin_of(client, head);
+	size_t room = head->fields_count + FORWARD_FIELDS_ADDED;
+	struct field fields_stack[HEADERS_STACK];
+	Porthole__Header headers_stack[HEADERS_STACK];
+	Porthole__Header *list_stack[HEADERS_STACK];
+	bool large = room > HEADERS_STACK;
+	struct field *fields = large ? xmalloc(room * sizeof(*fields)) : fields_stack;
+	Porthole__Header *headers =
+	    large ? xmalloc(room * sizeof(*headers)) : headers_stack;
+	Porthole__Header **list = large ? xmalloc(room * sizeof(*list)) : list_stack;
+	char *scratch = front_scratch(client->front) + CLIENT_READ_BYTES;
+	size_t count =
+	    forward_request(head->fields, head->fields_count, &origin, fields, scratch);
+
+	for (size_t i = 0; i < count; i++) {
+		porthole__header__init(&headers[i]);
+		set_bytes(&headers[i].name, fields[i].name, fields[i].name_bytes);
+		set_bytes(&headers[i].value, fields[i].value, fields[i].value_bytes);
+		list[i] = &headers[i];
+	}
+
+	Porthole__Event event = PORTHOLE__EVENT__INIT;
+	Porthole__HttpScope scope = PORTHOLE__HTTP_SCOPE__INIT;
+	Porthole__Address address = PORTHOLE__ADDRESS__INIT;
+
+	event.kind_case = PORTHOLE__EVENT__KIND_HTTP;
+	event.http = &scope;
+	scope.http_version = (char *)(uintptr_t)(head->minor_version ? "1.1" : "1.0");
+	set_bytes(&scope.method, head->method, head->method_bytes);
+	set_target(&scope.target, head, scratch + FORWARD_SCRATCH_BYTES);
+	scope.n_headers = count;
+	scope.headers = list;
+	scope.framing = head->chunked ? PORTHOLE__HTTP_SCOPE__FRAMING__CHUNKED
+	    : head->has_length    ? PORTHOLE__HTTP_SCOPE__FRAMING__LENGTH
+	                          : PORTHOLE__HTTP_SCOPE__FRAMING__NONE;
+	scope.te_trailers = head->te_trailers;
+	scope.expect_continue = head->expect_continue;
+	if (client->address[0]) {
+		address.host = client->address;
+		scope.client = &address;
+	}
+	link_call_send(&exchange->call, &event, NULL);
+	if (large) {
+		free(fields);
+		free(headers);
+		free(list);
+	}
+}
+
+/* How an error of ours would be told, should there be one. */
+static enum error_format
+format_for(const struct request_head *head)
+{
+	for (size_t i = 0; i < head->fields_count; i++)
+		if (field_is(&head->fields[i], "Accept"))
+			return error_format_choose(
+			    head->fields[i].value, head->fields[i].value_bytes);
+	return ERROR_FORMAT_TEXT;
+}
+
+static void
+begin(struct client *client)
+{
+	const struct request_head *head = &client->reader.head;
+	struct front *front = client->front;
+	const struct ingress_config *config = front_config(front);
+	struct exchange *exchange = exchange_new(client, &client_exchange_ops);
+	unsigned char random[16];
+
+	client->state = CLIENT_ACTIVE;
+	client->exchange = exchange;
+	client->requests++;
+	client->body_bytes = 0;
+	client->head_since_ms = 0;
+	client->input_ms = client->output_ms = front_now_ms(front);
+	client->handled = client->responding = client->close_after = false;
+	client->keep_alive = head->keep_alive && !front_is_draining(front);
+	client->http_1_0 = head->minor_version == 0;
+	client->wants_continue = head->expect_continue;
+	client->wants_trailers = head->te_trailers;
+	exchange->head_request =
+	    head->method_bytes == 4 && memcmp(head->method, "HEAD", 4) == 0;
+	exchange->idempotent = method_is_idempotent(head->method, head->method_bytes);
+	exchange->error_format = format_for(head);
+	front_random(front, random);
+	forward_request_id(head->fields, head->fields_count, random, exchange->request_id);
+	if (config->request_body_bytes_max > 0 &&
+	    head->length > (uint64_t)config->request_body_bytes_max) {
+		gateway_fail(front_gateway(front), exchange, ERROR_BODY_TOO_LARGE,
+		    "the request's Content-Length is over the limit");
+		return;
+	}
+	send_scope(client, head);
+	if (!head->chunked && head->length == 0)
+		exchange_send_body(exchange, NULL, 0, NULL, true, NULL, 0);
+
+	struct forward_origin origin = origin_of(client, head);
+	gateway_submit(front_gateway(front), exchange, origin.host ? origin.host : "",
+	    origin.host_bytes, front_now_ms(front));
+}
+
+/* ---- a body */
+
+static void
+send_piece(struct client *client, const char *data, size_t bytes, bool last)
+{
+	struct exchange *exchange = client->exchange;
+	struct payload *payload = NULL;
+
+	if (exchange->state == EXCHANGE_OVER && last)
+		exchange->request_whole = true; /* nobody wants it, but it has come */
+	if (exchange->state == EXCHANGE_OVER || exchange->request_whole ||
+	    (bytes == 0 && !last))
+		return;
+	client->body_bytes += bytes;
+	int64_t bytes_max = front_config(client->front)->request_body_bytes_max;
+	if (bytes_max > 0 && client->body_bytes > (uint64_t)bytes_max) {
+		gateway_fail(front_gateway(client->front), exchange, ERROR_BODY_TOO_LARGE,
+		    "the request's body is over the limit");
+		return;
+	}
+	if (bytes >= PAYLOAD_FRAME_BYTES_MIN) {
+		payload = payload_new(bytes);
+		memcpy(payload->data, data, bytes);
+	}
+	exchange_send_body(exchange, data, bytes, payload, last, client->reader.trailers,
+	    last ? client->reader.trailers_count : 0);
+	payload_unref(payload);
+	gateway_touch(front_gateway(client->front), exchange);
+}
+
+/*
+ * Gives bytes to the reader until the request is over or the bytes are.  The pieces of a
+ * chunked body are moved together, so that one read is one event however it was chunked.
+ * Returns how many bytes were used.
+ */
+static size_t
+feed(struct client *client, char *data, size_t bytes)
+{
+	size_t used = 0;
+	char *piece = NULL;
+	size_t piece_bytes = 0;
+
+	for (;;) {
+		size_t consumed;
+		enum request_event event = request_reader_read(
+		    &client->reader, data + used, bytes - used, &consumed);
+
+		used += consumed;
+		switch (event) {
+		case REQUEST_HEAD:
+			begin(client);
+			break;
+		case REQUEST_BODY:
+			if (!piece)
+				piece = data + (client->reader.body - data);
+			else
+				memmove(piece + piece_bytes, client->reader.body,
+				    client->reader.body_bytes);
+			piece_bytes += client->reader.body_bytes;
+			break;
+		case REQUEST_MORE:
+			if (client->exchange)
+				send_piece(client, piece, piece_bytes, false);
+			return used;
+		case REQUEST_END:
+			send_piece(client, piece, piece_bytes, true);
+			return used;
+		case REQUEST_BAD:
+			return used;
+		}
+	}
+}
+
+/* A malformed body ends the call and the connection: there is no telling where the next
+ * request would begin. */
+static void
+refuse_body(struct client *client)
+{
+	struct exchange *exchange = client->exchange;
+	const struct request_error *error = &client->reader.error;
+
+	if (exchange->state == EXCHANGE_OVER || exchange->answer.status)
+		client_close(client, "malformed request body");
+	else
+		gateway_fail(front_gateway(client->front), exchange,
+		    error_of_code(error->code), error->reason);
+}
+
+/* Is more of the request to be read? */
+static bool
+wants_input(const struct client *client)
+{
+	return client->state == CLIENT_ACTIVE && client->exchange->state != EXCHANGE_OVER &&
+	    !client->exchange->request_whole && !client->exchange->request_stopped &&
+	    client->reader.error.status == 0;
+}
+
+void
+client_read_body(struct client *client)
+{
+	char *scratch = front_scratch(client->front);
+
+	while (wants_input(client)) {
+		size_t room = exchange_room_bytes(client->exchange);
+		char *data = scratch;
+		ssize_t bytes;
+
+		if (room > CLIENT_READ_BYTES)
+			room = CLIENT_READ_BYTES;
+		if (room == 0)
+			break;
+		if (buf_bytes(&client->input) > 0) {
+			bytes = (ssize_t)(buf_bytes(&client->input) < room
+			        ? buf_bytes(&client->input)
+			        : room);
+			memcpy(scratch, buf_data(&client->input), (size_t)bytes);
+			size_t used = feed(client, scratch, (size_t)bytes);
+			buf_consume(&client->input, used);
+		} else {
+			bytes = recvfrom(client->fd, data, room, MSG_DONTWAIT, NULL, NULL);
+			if (bytes < 0 && (errno == EAGAIN || errno == EINTR))
+				break;
+			if (bytes <= 0) {
+				client_close(client, "the client closed in the middle of a request");
+				return;
+			}
+			size_t used = feed(client, data, (size_t)bytes);
+			if (used < (size_t)bytes &&
+			    buf_add(&client->input, data + used, (size_t)bytes - used) < 0) {
+				client_close(client, "too much read ahead");
+				return;
+			}
+		}
+		client->input_ms = front_now_ms(client->front);
+		if (client->reader.error.status)
+			refuse_body(client);
+	}
+	if (wants_input(client) != client->reading_body)
+		front_watch_input(client->front, client, !client->reading_body);
+}
+
+void
+client_on_readable(struct client *client)
+{
+	client_read_body(client);
+}
+
+/* ---- libmicrohttpd reads */
+
+static ssize_t
+again(void)
+{
+	errno = EAGAIN;
+	return -1;
+}
+
+/* Looks at bytes between requests: a whole head begins an exchange. */
+static void
+read_head(struct client *client, char *data, size_t bytes)
+{
+	size_t used = feed(client, data, bytes);
+	const struct request_error *error = &client->reader.error;
+
+	if (error->status && !client->exchange) {
+		refuse(client, error_of_code(error->code), error->reason);
+		return;
+	}
+	if (used < bytes && buf_add(&client->input, data + used, bytes - used) < 0) {
+		client_close(client, "too much read ahead");
+		return;
+	}
+	if (error->status)
+		refuse_body(client);
+	if (!client->exchange && !request_reader_is_idle(&client->reader) &&
+	    !client->head_since_ms)
+		client->head_since_ms = front_now_ms(client->front);
+}
+
+ssize_t
+client_on_read(struct client *client, void *out, size_t bytes)
+{
+	char *scratch = front_scratch(client->front);
+
+	if (client->state == CLIENT_CLOSING)
+		return 0;
+	if (client->state == CLIENT_ACTIVE)
+		return again(); /* libmicrohttpd has the whole request already */
+	if (buf_bytes(&client->input) > 0) {
+		/* One read at most: the next is made when this is used up. */
+		size_t waiting = buf_bytes(&client->input);
+
+		memcpy(scratch, buf_data(&client->input), waiting);
+		buf_clear(&client->input);
+		read_head(client, scratch, waiting);
+	} else {
+		ssize_t got =
+		    recvfrom(client->fd, scratch, CLIENT_READ_BYTES, MSG_DONTWAIT, NULL, NULL);
+
+		if (got <= 0)
+			return got;
+		read_head(client, scratch, (size_t)got);
+	}
+	if (client->state == CLIENT_CLOSING)
+		return 0;
+	if (!client->exchange)
+		return again();
+	if (client->peer_closed) {
+		client_close(client, "the client closed before its answer");
+		return 0;
+	}
+	client_read_body(client);
+	if (client->state == CLIENT_CLOSING)
+		return 0;
+	assert(bytes >= CLIENT_SHOWN_BYTES_MAX);
+	return (ssize_t)show_head(client, out, bytes);
+}
+
+void
+client_on_peer_closed(struct client *client)
+{
+	client->peer_closed = true;
+	if (client->state == CLIENT_ACTIVE)
+		client_close(client, "the client left");
+}
+
+void
+client_on_response_done(struct client *client, bool complete)
+{
+	struct exchange *exchange = client->exchange;
+
+	if (!exchange)
+		return;
+	gateway_abandon(front_gateway(client->front), exchange, "the client left");
+	/* A request that was not read to its end: the client may still send. */
+	if (complete && !exchange->request_whole && client->state == CLIENT_ACTIVE)
+		front_linger(client->front, client->fd);
+	if (client->reading_body)
+		front_watch_input(client->front, client, false);
+	bool whole = exchange->request_whole;
+	client->exchange = NULL;
+	exchange_free(exchange);
+	if (client->state != CLIENT_ACTIVE)
+		return;
+	client->state = complete && whole ? CLIENT_IDLE : CLIENT_CLOSING;
+	client->idle_since_ms = front_now_ms(client->front);
+	if (client->state == CLIENT_IDLE)
+		request_reader_next(&client->reader);
+}
+
+/* ---- deadlines */
+
+static void
+tick_idle(struct client *client, int64_t now_ms)
+{
+	const struct ingress_config *config = front_config(client->front);
+
+	if (client->head_since_ms) {
+		if (now_ms - client->head_since_ms >= config->head_timeout_ms)
+			refuse(client, ERROR_REQUEST_TIMEOUT,
+			    "the request's head did not come in time");
+	} else if (now_ms - client->idle_since_ms >=
+	    (client->requests ? config->keep_alive_timeout_ms : config->head_timeout_ms))
+		client_close(client, "idle");
+}
+
+static void
+tick_body(struct client *client, int64_t now_ms)
+{
+	struct exchange *exchange = client->exchange;
+
+	if (!wants_input(client))
+		return;
+	if (exchange_room_bytes(exchange) == 0) {
+		client->input_ms = now_ms; /* it is we who do not read */
+		return;
+	}
+	if (now_ms - client->input_ms < front_config(client->front)->body_idle_timeout_ms)
+		return;
+	if (exchange->answer.status)
+		client_close(client, "the request's body stopped coming");
+	else
+		gateway_fail(front_gateway(client->front), exchange, ERROR_REQUEST_TIMEOUT,
+		    "the request's body stopped coming");
+}
+
+static void
+tick_output(struct client *client, int64_t now_ms)
+{
+	int64_t timeout_ms = front_config(client->front)->client_stall_timeout_ms;
+
+	/* Suspended: the response waits for the server, not for the client. */
+	if (!client->responding || client->suspended) {
+		client->output_ms = now_ms;
+		return;
+	}
+	if (now_ms - client->output_ms < timeout_ms / 2)
+		return;
+	uint64_t progress = socket_progress(client->fd);
+	if (progress != client->output_progress) {
+		client->output_progress = progress;
+		client->output_ms = now_ms - timeout_ms / 2;
+		return;
+	}
+	if (now_ms - client->output_ms < timeout_ms)
+		return;
+	log_event(LOG_INFO, "client_stalled", log_str("remote", client->address),
+	    log_str("request_id", client->exchange ? client->exchange->request_id : NULL));
+	client_close(client, "client_stalled");
+}
+
+void
+client_tick(struct client *client, int64_t now_ms)
+{
+	if (client->state == CLIENT_IDLE)
+		tick_idle(client, now_ms);
+	else if (client->state == CLIENT_ACTIVE) {
+		tick_body(client, now_ms);
+		if (client->state == CLIENT_ACTIVE)
+			tick_output(client, now_ms);
+	}
+}
+
+/* ---- what an exchange tells */
+
+static void
+on_answer(struct exchange *exchange)
+{
+	if (exchange->client)
+		front_resume(exchange->client->front, exchange->client);
+}
+
+static void
+on_room(struct exchange *exchange)
+{
+	struct client *client = exchange->client;
+
+	/* Not from within client_on_read: it goes on by itself. */
+	if (client && client->state == CLIENT_ACTIVE && client->handled)
+		client_read_body(client);
+}
+
+static void
+on_sent(struct exchange *exchange)
+{
+	static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
+	struct client *client = exchange->client;
+
+	if (!client || !client->wants_continue || client->responding)
+		return;
+	client->wants_continue = false;
+	if (client->body_bytes == 0 && !exchange->request_whole &&
+	    !write_raw(client, line, sizeof(line) - 1))
+		client->peer_closed = true;
+}
+
+static void
+on_interim(struct exchange *exchange, unsigned status, const struct field *fields,
+    size_t count)
+{
+	struct client *client = exchange->client;
+	struct buf head;
+	char line[64];
+	bool fits;
+
+	/* 100 is said by us; HTTP/1.0 knows no interim responses (RFC 9110 section 15.2). */
+	if (!client || client->http_1_0 || client->responding || !client->suspended ||
+	    status == 100)
+		return;
+	buf_init(&head, (size_t)front_config(client->front)->response_head_bytes_max);
+	int bytes = snprintf(line, sizeof(line), "HTTP/1.1 %u \r\n", status);
+	fits = buf_add(&head, line, (size_t)bytes) == 0;
+	for (size_t i = 0; fits && i < count; i++)
+		fits = buf_add(&head, fields[i].name, fields[i].name_bytes) == 0 &&
+		    buf_add(&head, ": ", 2) == 0 &&
+		    buf_add(&head, fields[i].value, fields[i].value_bytes) == 0 &&
+		    buf_add(&head, "\r\n", 2) == 0;
+	if (fits && buf_add(&head, "\r\n", 2) == 0 &&
+	    !write_raw(client, buf_data(&head), buf_bytes(&head)))
+		client_close(client, "the client does not read");
+	buf_done(&head);
+}
+
+const struct exchange_ops client_exchange_ops = {
+	.on_answer = on_answer,
+	.on_interim = on_interim,
+	.on_room = on_room,
+	.on_sent = on_sent,
+};

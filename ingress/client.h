@@ -1,0 +1,105 @@
+/*
+ * client.h: one client's connection: its bytes in, its deadlines, its end.
+ *
+ * A connection has two masters.  libmicrohttpd (front_mhd.c) writes responses and decides
+ * when the next request may come; this file reads.  Every byte that a client sends goes
+ * through one strict reader (request_reader.h): libmicrohttpd is shown a plain request
+ * without fields or body in place of each head, so what it would accept or misread does
+ * not matter.  How the bytes come here: tap.h.
+ *
+ *     IDLE ──> ACTIVE ──> IDLE ...        between requests, a request and its answer
+ *       └─────────┴─────> CLOSING         refused, gone or late: nothing more is read
+ */
+#ifndef PORTHOLE_CLIENT_H
+#define PORTHOLE_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include "ingress/exchange.h"
+#include "ingress/request_reader.h"
+#include "proto/base/buf.h"
+
+struct front;
+struct lane;
+struct MHD_Connection;
+struct MHD_Response;
+
+/* What libmicrohttpd is shown in place of a head fits in this. */
+#define CLIENT_SHOWN_BYTES_MAX 128
+/* Bytes read from a socket in one go. */
+#define CLIENT_READ_BYTES (64 * 1024)
+/* Text of an address: an IPv6 one with a scope. */
+#define CLIENT_ADDRESS_BYTES 80
+/* A closed connection is drained for this long, so that the client gets its answer. */
+#define LINGER_MS 2000
+#define LINGERING_MAX 1024
+
+enum client_state { CLIENT_IDLE, CLIENT_ACTIVE, CLIENT_CLOSING };
+
+struct client {
+	struct front *front;
+	struct lane *lane;
+	struct MHD_Connection *connection;
+	struct MHD_Response *response; /* borrowed, while responding */
+	struct client *next; /* all clients of the front */
+	struct client *previous;
+	struct client *resume_next; /* to be resumed this turn */
+	int fd;
+	enum client_state state;
+	struct request_reader reader;
+	struct buf input; /* read and not yet looked at: the next request of a pipeline */
+	struct exchange *exchange;
+	uint64_t body_bytes;  /* of this request, so far */
+	uint64_t requests;    /* begun on this connection */
+	int64_t idle_since_ms;
+	int64_t head_since_ms; /* first byte of a head that is not whole; 0: none */
+	int64_t input_ms;      /* last byte of a body */
+	int64_t output_ms;     /* last progress of a response */
+	uint64_t output_progress; /* of the socket, when it was last looked at */
+	bool trusted;         /* its address is a trusted proxy's */
+	bool suspended;       /* libmicrohttpd does not look at it */
+	bool resuming;        /* on the front's resume list */
+	bool handled;         /* libmicrohttpd has asked for the answer */
+	bool responding;      /* the response has been handed to libmicrohttpd */
+	bool close_after;     /* the response says so */
+	bool peer_closed;     /* FIN has come */
+	bool reading_body;    /* the watch tells of incoming bytes */
+	bool keep_alive;      /* of the current request */
+	bool http_1_0;
+	bool wants_continue;  /* 100 is still to be said */
+	bool wants_trailers;
+	char address[CLIENT_ADDRESS_BYTES];
+};
+
+struct client *client_new(struct front *front, int fd, const struct sockaddr *address);
+void client_free(struct client *client);
+
+/*
+ * libmicrohttpd reads from the client's socket: what it is to see.  As recv(2): bytes, 0
+ * for the end, or -1 with errno.
+ */
+ssize_t client_on_read(struct client *client, void *out, size_t bytes);
+
+/* The watch saw bytes, or the client's end of the connection. */
+void client_on_readable(struct client *client);
+void client_on_peer_closed(struct client *client);
+
+/* There may be credit for more of the request's body. */
+void client_read_body(struct client *client);
+
+/* libmicrohttpd is done with the response; complete: it went out whole. */
+void client_on_response_done(struct client *client, bool complete);
+
+/* Ends the connection now; why goes into the log. */
+void client_close(struct client *client, const char *why);
+
+/* Deadlines. */
+void client_tick(struct client *client, int64_t now_ms);
+
+extern const struct exchange_ops client_exchange_ops;
+
+#endif

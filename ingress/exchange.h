@@ -1,0 +1,153 @@
+/*
+ * exchange.h: one HTTP request and its answer.                                    [pure]
+ *
+ * Made by the client's side when a head is whole, freed by it when the answer has been
+ * written or the client has left.  Between the two it waits for a container, is on the
+ * link of one, or has its answer.
+ *
+ *     WAITING ──> SENT ──> ANSWERING ──> OVER
+ *        ^          │ (refused, or the container died and it may be sent again)
+ *        └──────────┘
+ *
+ * What the shim says is kept here until the client's side takes it: the answer's head,
+ * then pieces of body, bounded by the stream's credit.
+ */
+#ifndef PORTHOLE_EXCHANGE_H
+#define PORTHOLE_EXCHANGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ingress/error_response.h"
+#include "ingress/forward.h"
+#include "proto/base/field.h"
+#include "proto/base/payload.h"
+#include "proto/link.h"
+
+struct client;
+struct container;
+struct exchange;
+struct function;
+struct gateway;
+
+enum exchange_state {
+	EXCHANGE_WAITING,   /* in its function's queue, or not yet given to the gateway */
+	EXCHANGE_SENT,      /* on a link, nothing of the answer yet */
+	EXCHANGE_ANSWERING, /* the answer's head has come */
+	EXCHANGE_OVER,      /* answered whole, or failed: it is on no link and no queue */
+};
+
+/* A piece of the answer's body. */
+struct answer_piece {
+	struct answer_piece *next;
+	struct payload *payload; /* NULL: the bytes follow */
+	size_t bytes;
+	uint64_t cost_bytes; /* to be given back when it has been taken */
+	uint8_t inline_bytes[];
+};
+
+/* Fields copied out of an event, every name and value ended with NUL. */
+struct answer_fields {
+	struct field *fields;
+	size_t count;
+	char *memory;
+};
+
+struct answer {
+	unsigned status;
+	struct answer_fields head;
+	struct answer_fields trailers;
+	bool has_length;
+	uint64_t length;         /* what Content-Length promised */
+	uint64_t received_bytes; /* of body, so far */
+	struct answer_piece *first;
+	struct answer_piece *last;
+	size_t first_taken_bytes; /* of the first piece */
+	bool whole;               /* the last event has come */
+};
+
+/* What the exchange tells the client's side.  None of these may free the exchange. */
+struct exchange_ops {
+	/* There is more to take: a head, body, the end, or a failure. */
+	void (*on_answer)(struct exchange *exchange);
+	/* The server answered 1xx.  fields are borrowed. */
+	void (*on_interim)(struct exchange *exchange, unsigned status,
+	    const struct field *fields, size_t count);
+	/* There is credit for more of the request's body. */
+	void (*on_room)(struct exchange *exchange);
+	/* The request is on its way to a container. */
+	void (*on_sent)(struct exchange *exchange);
+};
+
+struct exchange {
+	struct link_call call;
+	const struct exchange_ops *ops;
+	struct gateway *gateway;
+	struct client *client;
+	struct function *function;
+	struct container *container; /* NULL unless SENT or ANSWERING */
+	struct exchange *queue_previous;
+	struct exchange *queue_next;
+	enum exchange_state state;
+	unsigned attempts;
+	bool queued;
+	bool idempotent;      /* RFC 9110 section 9.2.2 */
+	bool head_request;    /* HEAD: the answer has no body */
+	bool request_whole;   /* its last http.request has been appended */
+	bool request_stopped; /* the server reads no more of it */
+	int64_t arrived_ms;
+	int64_t sent_ms;
+	int64_t progress_ms; /* last event of the answer */
+	struct answer answer;
+	enum error_code error; /* ERROR_NONE: none */
+	char error_detail[ERROR_DETAIL_BYTES_MAX];
+	enum error_format error_format; /* what the client reads best */
+	char request_id[REQUEST_ID_BYTES_MAX + 1];
+};
+
+#define EXCHANGE_OF_CALL(link_call) ((struct exchange *)(void *)(link_call))
+
+/* An exchange in WAITING.  Freed with exchange_free. */
+struct exchange *exchange_new(struct client *client, const struct exchange_ops *ops);
+/* It must be OVER or never have been given to the gateway. */
+void exchange_free(struct exchange *exchange);
+
+/* ---- the request: appended by the client's side */
+
+/* Body bytes that may be appended now. */
+size_t exchange_room_bytes(const struct exchange *exchange);
+
+/*
+ * Appends a piece of the request's body, at most exchange_room_bytes, or with last the
+ * end of it (bytes may then be 0).  payload (a reference is taken) or data, not both.
+ */
+void exchange_send_body(struct exchange *exchange, const void *data, size_t bytes,
+    struct payload *payload, bool last, const struct field *trailers, size_t trailers_count);
+
+/* ---- the answer: put in by the gateway, taken by the client's side */
+
+/* Copies the fields of an answer's start.  Returns NULL or what is wrong with it. */
+const char *exchange_answer_start(
+    struct exchange *exchange, const Porthole__HttpResponseStart *start);
+/* Keeps a piece of body.  Returns NULL or what is wrong with it. */
+const char *exchange_answer_body(struct exchange *exchange, const Porthole__HttpBody *body,
+    struct payload *payload, uint64_t cost_bytes);
+void exchange_answer_trailers(
+    struct exchange *exchange, const Porthole__HttpTrailers *trailers);
+
+/* Copies at most bytes_max of body to out; credit goes back as pieces are emptied. */
+size_t exchange_take_body(struct exchange *exchange, void *out, size_t bytes_max);
+
+/* Does the answer allow a body at all?  Source: RFC 9112 section 6.3. */
+bool exchange_answer_has_body(const struct exchange *exchange);
+
+/* Fields out of an event's headers.  The result points into what out owns. */
+void answer_fields_copy(struct answer_fields *out, Porthole__Header *const *headers,
+    size_t count, size_t (*filter)(const struct field *, size_t, struct field *));
+void answer_fields_done(struct answer_fields *fields);
+
+/* RFC 9110 section 9.2.2. */
+bool method_is_idempotent(const char *method, size_t bytes);
+
+#endif

@@ -1,0 +1,74 @@
+/*
+ * front.h: HTTP towards clients.
+ *
+ * Takes accepted sockets, hands requests to the gateway as exchanges and writes their
+ * answers.  libmicrohttpd runs behind it in several small daemons, lanes, since every run
+ * of a daemon walks all its suspended connections: a lane takes LANE_CLIENTS_MAX of them,
+ * then the next is opened.
+ *
+ * front_turn does what a loop's turn has to do, after libuv has said what is ready.
+ */
+#ifndef PORTHOLE_FRONT_H
+#define PORTHOLE_FRONT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include <uv.h>
+
+#include "ingress/config.h"
+#include "ingress/request_reader.h"
+
+struct client;
+struct gateway;
+
+#define LANE_CLIENTS_MAX 256
+#define LANES_MAX 1024
+/* Descriptors that are not for clients: shims, listeners, logs, the unexpected. */
+#define DESCRIPTORS_RESERVED 256
+
+struct front;
+struct lane;
+
+/* config and gateway are borrowed.  Returns NULL with a line in *out_text. */
+struct front *front_new(uv_loop_t *loop, const struct ingress_config *config,
+    struct gateway *gateway, const char **out_text);
+/* Closes every connection, answered or not. */
+void front_free(struct front *front);
+
+/* Takes a non-blocking socket that was accepted; it is closed if it cannot be served. */
+void front_add(struct front *front, int fd, const struct sockaddr *address, socklen_t bytes);
+bool front_is_full(const struct front *front);
+size_t front_clients(const struct front *front);
+
+/* Runs what is ready.  Returns true if something is left to do in the next turn. */
+bool front_turn(struct front *front, int64_t now_ms);
+void front_tick(struct front *front, int64_t now_ms);
+/* Idle connections close, others after their response. */
+void front_drain(struct front *front);
+/* Has every connection ended? */
+bool front_is_drained(const struct front *front);
+
+/* ---- for client.c */
+
+const struct ingress_config *front_config(const struct front *front);
+const struct request_limits *front_request_limits(const struct front *front);
+struct gateway *front_gateway(const struct front *front);
+int64_t front_now_ms(const struct front *front);
+bool front_is_draining(const struct front *front);
+/* Memory for one read, CLIENT_READ_BYTES, valid until the next. */
+char *front_scratch(struct front *front);
+/* 16 bytes that nobody can guess. */
+void front_random(struct front *front, unsigned char out[16]);
+
+/* libmicrohttpd is to look at the client again in this turn. */
+void front_resume(struct front *front, struct client *client);
+/* The watch is to tell of incoming bytes, or only of the end. */
+void front_watch_input(struct front *front, struct client *client, bool on);
+/* Goes on reading from the client's socket after it has been closed, and throws away what
+ * comes: otherwise the client's kernel may throw away the answer (RFC 9112 section 9.6). */
+void front_linger(struct front *front, int fd);
+
+#endif

@@ -1,0 +1,810 @@
+/*
+ * front_mhd.c: libmicrohttpd, and everything that knows it.
+ *
+ * One request, as libmicrohttpd sees it: recv gives it a plain "GET /" (tap.h, client.c);
+ * it calls handle() once for the head and once for the end of the request, where the
+ * connection is suspended; front_resume marks it; front_turn resumes all that are marked
+ * and runs their lanes once more, since MHD_get_timeout of 0.9.75 does not know of pending
+ * resumes; handle() is called again and queues the response; a body that is not whole yet
+ * comes through read_body(), which suspends when it has nothing.  MHD_run writes.
+ *
+ * What libmicrohttpd does not see, a client that leaves while it is suspended, is watched
+ * in an epoll of our own, edge-triggered: one registration a connection, none a request.
+ */
+#include "ingress/front.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "ingress/client.h"
+#include "ingress/gateway.h"
+#include "ingress/tap.h"
+#include "proto/base/alloc.h"
+#include "proto/base/log.h"
+
+/* A connection's memory within libmicrohttpd: a response head of 16 KiB and what it keeps
+ * of a request (we show it little).  It is zeroed for every request, so no more. */
+#define POOL_BYTES_SPARE (4 * 1024)
+/* Pieces in which a body of known length is handed over. */
+#define BLOCK_BYTES (64 * 1024)
+/* A whole body up to this goes out with its head in one write. */
+#define WHOLE_BODY_BYTES_MAX (256 * 1024)
+/* Runs of one lane in one turn, before the others have theirs. */
+#define LANE_RUNS_MAX 16
+#define WATCH_EVENTS 256
+#define RANDOM_BYTES 4096
+
+struct lane {
+	struct front *front;
+	struct MHD_Daemon *daemon;
+	uv_poll_t poll; /* of the daemon's epoll descriptor */
+	size_t clients;
+	bool ready; /* to be run this turn */
+};
+
+/* A closed connection whose client may still send. */
+struct lingering {
+	struct lingering *next;
+	uv_poll_t poll;
+	int fd;
+	int64_t until_ms;
+};
+
+struct front {
+	uv_loop_t *loop;
+	const struct ingress_config *config;
+	struct gateway *gateway;
+	struct request_limits limits;
+	struct lane *lanes[LANES_MAX];
+	size_t lanes_count;
+	struct client *clients;
+	size_t clients_count;
+	size_t clients_max;
+	struct client *resume;
+	struct lingering *lingering;
+	size_t lingering_count;
+	int watch_fd;
+	uv_poll_t watch_poll;
+	bool watch_ready;
+	bool draining;
+	int64_t now_ms;
+	char *scratch;
+	unsigned char random[RANDOM_BYTES];
+	size_t random_left;
+};
+
+const struct ingress_config *
+front_config(const struct front *front)
+{
+	return front->config;
+}
+
+const struct request_limits *
+front_request_limits(const struct front *front)
+{
+	return &front->limits;
+}
+
+struct gateway *
+front_gateway(const struct front *front)
+{
+	return front->gateway;
+}
+
+int64_t
+front_now_ms(const struct front *front)
+{
+	return front->now_ms;
+}
+
+bool
+front_is_draining(const struct front *front)
+{
+	return front->draining;
+}
+
+char *
+front_scratch(struct front *front)
+{
+	return front->scratch;
+}
+
+size_t
+front_clients(const struct front *front)
+{
+	return front->clients_count;
+}
+
+bool
+front_is_full(const struct front *front)
+{
+	return front->clients_count >= front->clients_max;
+}
+
+bool
+front_is_drained(const struct front *front)
+{
+	return front->clients_count == 0 && front->lingering_count == 0;
+}
+
+void
+front_random(struct front *front, unsigned char out[16])
+{
+	if (front->random_left < 16) {
+		if (getrandom(front->random, RANDOM_BYTES, 0) != RANDOM_BYTES)
+			abort();
+		front->random_left = RANDOM_BYTES;
+	}
+	front->random_left -= 16;
+	memcpy(out, front->random + front->random_left, 16);
+}
+
+void
+front_resume(struct front *front, struct client *client)
+{
+	if (!client->suspended || client->resuming)
+		return;
+	client->resuming = true;
+	client->resume_next = front->resume;
+	front->resume = client;
+}
+
+static void
+suspend(struct client *client)
+{
+	client->suspended = true;
+	MHD_suspend_connection(client->connection);
+}
+
+/* ---- responses */
+
+static void
+add_header(struct MHD_Response *response, const char *name, const char *value)
+{
+	/* libmicrohttpd takes no empty value; a space is none (RFC 9110 section 5.5). */
+	(void)MHD_add_response_header(response, name, *value ? value : " ");
+}
+
+/* They are looked at when a chunked body has ended. */
+static void
+add_trailers(struct client *client)
+{
+	const struct answer_fields *trailers = &client->exchange->answer.trailers;
+
+	if (!client->wants_trailers)
+		return;
+	for (size_t i = 0; i < trailers->count; i++)
+		(void)MHD_add_response_footer(client->response, trailers->fields[i].name,
+		    *trailers->fields[i].value ? trailers->fields[i].value : " ");
+}
+
+/* libmicrohttpd wants body: as much as there is. */
+static ssize_t
+read_body(void *arg, uint64_t position, char *out, size_t bytes_max)
+{
+	struct client *client = arg;
+	struct exchange *exchange = client->exchange;
+
+	(void)position;
+	if (!exchange || client->state == CLIENT_CLOSING)
+		return MHD_CONTENT_READER_END_WITH_ERROR;
+	size_t bytes = exchange_take_body(exchange, out, bytes_max);
+	if (bytes > 0) {
+		client->output_ms = client->front->now_ms;
+		gateway_touch(client->front->gateway, exchange);
+		return (ssize_t)bytes;
+	}
+	if (exchange->error != ERROR_NONE)
+		return MHD_CONTENT_READER_END_WITH_ERROR;
+	if (exchange->answer.whole) {
+		add_trailers(client);
+		return MHD_CONTENT_READER_END_OF_STREAM;
+	}
+	suspend(client);
+	return 0;
+}
+
+static void
+free_piece_of_answer(void *arg)
+{
+	struct answer_piece *piece = arg;
+
+	payload_unref(piece->payload);
+	free(piece);
+}
+
+/* The whole of a small answer is here: one write sends it with its head. */
+static struct MHD_Response *
+whole_response(struct exchange *exchange)
+{
+	struct answer *answer = &exchange->answer;
+	struct answer_piece *piece = answer->first;
+
+	if (!piece)
+		return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+	if (!piece->next) {
+		answer->first = answer->last = NULL;
+		return MHD_create_response_from_buffer_with_free_callback_cls(piece->bytes,
+		    piece->payload ? piece->payload->data : piece->inline_bytes,
+		    free_piece_of_answer, piece);
+	}
+	size_t bytes = answer->received_bytes;
+	char *all = malloc(bytes);
+	if (!all)
+		return NULL;
+	exchange_take_body(exchange, all, bytes);
+	return MHD_create_response_from_buffer(bytes, all, MHD_RESPMEM_MUST_FREE);
+}
+
+static struct MHD_Response *
+make_response(struct client *client)
+{
+	struct exchange *exchange = client->exchange;
+	struct answer *answer = &exchange->answer;
+	bool has_body = exchange_answer_has_body(exchange);
+	bool trailers = client->wants_trailers && answer->trailers.count > 0;
+
+	if (has_body && answer->whole && !trailers && exchange->error == ERROR_NONE &&
+	    answer->received_bytes <= WHOLE_BODY_BYTES_MAX)
+		return whole_response(exchange);
+	if (answer->status == 204)
+		return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+	return MHD_create_response_from_callback(
+	    answer->has_length ? answer->length : MHD_SIZE_UNKNOWN, BLOCK_BYTES, read_body,
+	    client, NULL);
+}
+
+static struct MHD_Response *
+server_response(struct client *client)
+{
+	struct answer *answer = &client->exchange->answer;
+	struct MHD_Response *response = make_response(client);
+
+	if (!response)
+		return NULL;
+	for (size_t i = 0; i < answer->head.count; i++)
+		add_header(response, answer->head.fields[i].name, answer->head.fields[i].value);
+	return response;
+}
+
+static struct MHD_Response *
+error_response(struct client *client)
+{
+	struct exchange *exchange = client->exchange;
+	const struct error_row *row = error_row(exchange->error);
+	struct error_body body;
+
+	error_body_write(&body, exchange->error_format, exchange->error,
+	    exchange->error_detail[0] ? exchange->error_detail : NULL, exchange->request_id);
+	struct MHD_Response *response =
+	    MHD_create_response_from_buffer(body.bytes, body.data, MHD_RESPMEM_MUST_COPY);
+	if (!response)
+		return NULL;
+	add_header(response, "Content-Type", body.content_type);
+	add_header(response, "Cache-Control", "no-store");
+	add_header(response, "Porthole-Error", row->code);
+	if (row->retry_after_s > 0) {
+		char seconds[16];
+
+		snprintf(seconds, sizeof(seconds), "%d", row->retry_after_s);
+		add_header(response, "Retry-After", seconds);
+	}
+	return response;
+}
+
+static enum MHD_Result
+respond(struct client *client)
+{
+	struct exchange *exchange = client->exchange;
+	bool is_error = exchange->answer.status == 0;
+	struct MHD_Response *response =
+	    is_error ? error_response(client) : server_response(client);
+	enum MHD_Result result;
+
+	if (!response)
+		return MHD_NO;
+	add_header(response, "X-Request-Id", exchange->request_id);
+	/* What is left of the request will not be read in time. */
+	client->close_after = !exchange->request_whole || client->front->draining;
+	if (client->close_after)
+		add_header(response, "Connection", "close");
+	client->responding = true;
+	client->response = response;
+	client->output_ms = client->front->now_ms;
+	result = MHD_queue_response(client->connection,
+	    is_error ? (unsigned)error_row(exchange->error)->status : exchange->answer.status,
+	    response);
+	MHD_destroy_response(response);
+	return result;
+}
+
+static bool
+has_answer(const struct exchange *exchange)
+{
+	return exchange->answer.status != 0 || exchange->error != ERROR_NONE;
+}
+
+static enum MHD_Result
+handle(void *arg, struct MHD_Connection *connection, const char *url, const char *method,
+    const char *version, const char *upload, size_t *upload_bytes, void **context)
+{
+	const union MHD_ConnectionInfo *info =
+	    MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	struct client *client = info ? info->socket_context : NULL;
+
+	(void)arg;
+	(void)url;
+	(void)method;
+	(void)version;
+	(void)upload;
+	*upload_bytes = 0;
+	if (!client || !client->exchange || client->state != CLIENT_ACTIVE)
+		return MHD_NO;
+	if (!*context) {
+		*context = client;
+		return MHD_YES; /* the head; called again for the end of the request */
+	}
+	if (!client->handled) {
+		/* Always through a suspend: a resumed connection is marked as readable, so
+		 * that the next request of a pipeline, which we may hold, is asked for. */
+		client->handled = true;
+		suspend(client);
+		if (has_answer(client->exchange))
+			front_resume(client->front, client);
+		return MHD_YES;
+	}
+	if (has_answer(client->exchange))
+		return respond(client);
+	suspend(client);
+	return MHD_YES;
+}
+
+static void
+on_completed(void *arg, struct MHD_Connection *connection, void **context,
+    enum MHD_RequestTerminationCode code)
+{
+	struct client *client = *context;
+
+	(void)arg;
+	(void)connection;
+	if (client)
+		client_on_response_done(client,
+		    code == MHD_REQUEST_TERMINATED_COMPLETED_OK && client->responding);
+	*context = NULL;
+}
+
+static void
+forget_client(struct front *front, struct client *client)
+{
+	if (client->resuming) {
+		struct client **at = &front->resume;
+
+		while (*at != client)
+			at = &(*at)->resume_next;
+		*at = client->resume_next;
+		client->resuming = false;
+	}
+	if (client->exchange)
+		client_on_response_done(client, false);
+	tap_set(client->fd, NULL);
+	epoll_ctl(front->watch_fd, EPOLL_CTL_DEL, client->fd, NULL);
+	if (client->previous)
+		client->previous->next = client->next;
+	else
+		front->clients = client->next;
+	if (client->next)
+		client->next->previous = client->previous;
+	front->clients_count--;
+	client->lane->clients--;
+	client_free(client);
+}
+
+static void
+on_connection(void *arg, struct MHD_Connection *connection, void **context,
+    enum MHD_ConnectionNotificationCode code)
+{
+	struct lane *lane = arg;
+
+	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+		const union MHD_ConnectionInfo *info =
+		    MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+		struct client *client = tap_get(info->connect_fd);
+
+		client->connection = connection;
+		*context = client;
+	} else if (*context) {
+		forget_client(lane->front, *context);
+		*context = NULL;
+	}
+}
+
+/* ---- lanes */
+
+static void
+on_lane_readable(uv_poll_t *poll, int status, int events)
+{
+	struct lane *lane = poll->data;
+
+	(void)status;
+	(void)events;
+	lane->ready = true;
+}
+
+static void
+log_mhd(void *arg, const char *format, va_list values)
+{
+	char line[256];
+
+	(void)arg;
+	if (!log_is_on(LOG_DEBUG))
+		return;
+	vsnprintf(line, sizeof(line), format, values);
+	line[strcspn(line, "\n")] = '\0';
+	log_event(LOG_DEBUG, "libmicrohttpd", log_str("says", line));
+}
+
+static struct lane *
+lane_new(struct front *front)
+{
+	struct lane *lane = xcalloc(1, sizeof(*lane));
+	size_t pool_bytes =
+	    (size_t)front->config->response_head_bytes_max + POOL_BYTES_SPARE;
+
+	lane->front = front;
+	lane->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
+	        MHD_USE_TURBO | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
+	    0, NULL, NULL, handle, lane, MHD_OPTION_EXTERNAL_LOGGER, log_mhd, NULL,
+	    MHD_OPTION_CONNECTION_LIMIT, (unsigned)LANE_CLIENTS_MAX + 16,
+	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, pool_bytes, MHD_OPTION_CONNECTION_TIMEOUT, 0u,
+	    MHD_OPTION_NOTIFY_COMPLETED, on_completed, lane, MHD_OPTION_NOTIFY_CONNECTION,
+	    on_connection, lane, MHD_OPTION_END);
+	if (!lane->daemon) {
+		free(lane);
+		return NULL;
+	}
+	const union MHD_DaemonInfo *info =
+	    MHD_get_daemon_info(lane->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+	if (!info || uv_poll_init(front->loop, &lane->poll, info->epoll_fd) < 0) {
+		MHD_stop_daemon(lane->daemon);
+		free(lane);
+		return NULL;
+	}
+	lane->poll.data = lane;
+	uv_poll_start(&lane->poll, UV_READABLE, on_lane_readable);
+	front->lanes[front->lanes_count++] = lane;
+	return lane;
+}
+
+/* The first lane with room: a light load stays in few lanes. */
+static struct lane *
+lane_with_room(struct front *front)
+{
+	for (size_t i = 0; i < front->lanes_count; i++)
+		if (front->lanes[i]->clients < LANE_CLIENTS_MAX)
+			return front->lanes[i];
+	return front->lanes_count < LANES_MAX ? lane_new(front) : NULL;
+}
+
+static void
+on_lane_closed(uv_handle_t *handle)
+{
+	free(handle->data);
+}
+
+static void
+run_lane(struct lane *lane)
+{
+	MHD_UNSIGNED_LONG_LONG timeout;
+
+	lane->ready = false;
+	tap_enter();
+	MHD_run(lane->daemon);
+	tap_leave();
+	/* A pipelined request, or a state that goes on without waiting. */
+	if (MHD_get_timeout(lane->daemon, &timeout) == MHD_YES && timeout == 0)
+		lane->ready = true;
+}
+
+/* ---- clients */
+
+static int
+watch(struct front *front, int operation, struct client *client, uint32_t events)
+{
+	struct epoll_event event = { .events = events | EPOLLRDHUP | EPOLLET,
+		.data.ptr = client };
+
+	return epoll_ctl(front->watch_fd, operation, client->fd, &event);
+}
+
+void
+front_watch_input(struct front *front, struct client *client, bool on)
+{
+	if (watch(front, EPOLL_CTL_MOD, client, on ? EPOLLIN : 0) == 0)
+		client->reading_body = on;
+}
+
+void
+front_add(struct front *front, int fd, const struct sockaddr *address, socklen_t bytes)
+{
+	struct lane *lane = lane_with_room(front);
+	struct client *client;
+
+	if (!lane) {
+		close(fd);
+		return;
+	}
+	client = client_new(front, fd, address);
+	client->lane = lane;
+	if (watch(front, EPOLL_CTL_ADD, client, 0) < 0) {
+		client_free(client);
+		close(fd);
+		return;
+	}
+	tap_set(fd, client);
+	client->next = front->clients;
+	if (front->clients)
+		front->clients->previous = client;
+	front->clients = client;
+	front->clients_count++;
+	lane->clients++;
+	tap_enter();
+	enum MHD_Result added = MHD_add_connection(lane->daemon, fd, address, bytes);
+	tap_leave();
+	/* Refused, it has closed the descriptor, and told us only if it had begun. */
+	if (added != MHD_YES && tap_get(fd) == client)
+		forget_client(front, client);
+	lane->ready = true;
+}
+
+static void
+on_watch_readable(uv_poll_t *poll, int status, int events)
+{
+	struct front *front = poll->data;
+
+	(void)status;
+	(void)events;
+	front->watch_ready = true;
+}
+
+static void
+read_watch(struct front *front)
+{
+	struct epoll_event events[WATCH_EVENTS];
+	int count;
+
+	front->watch_ready = false;
+	do {
+		count = epoll_wait(front->watch_fd, events, WATCH_EVENTS, 0);
+		for (int i = 0; i < count; i++) {
+			struct client *client = events[i].data.ptr;
+
+			if (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+				client_on_peer_closed(client);
+			else
+				client_on_readable(client);
+		}
+	} while (count == WATCH_EVENTS);
+}
+
+/* ---- lingering */
+
+static void
+on_linger_closed(uv_handle_t *handle)
+{
+	free(handle->data);
+}
+
+static void
+end_linger(struct front *front, struct lingering *linger)
+{
+	struct lingering **at = &front->lingering;
+
+	while (*at != linger)
+		at = &(*at)->next;
+	*at = linger->next;
+	front->lingering_count--;
+	uv_poll_stop(&linger->poll);
+	close(linger->fd);
+	uv_close((uv_handle_t *)&linger->poll, on_linger_closed);
+}
+
+static void
+on_linger_readable(uv_poll_t *poll, int status, int events)
+{
+	struct lingering *linger = poll->data;
+	struct front *front = poll->loop->data;
+	char waste[16 * 1024];
+
+	(void)status;
+	(void)events;
+	/* A few reads a turn: whoever sends on for 2 s is cut off. */
+	for (int i = 0; i < 8; i++) {
+		ssize_t bytes =
+		    recvfrom(linger->fd, waste, sizeof(waste), MSG_DONTWAIT, NULL, NULL);
+
+		if (bytes == 0 || (bytes < 0 && errno != EAGAIN && errno != EINTR)) {
+			end_linger(front, linger);
+			return;
+		}
+		if (bytes < 0)
+			return;
+	}
+}
+
+void
+front_linger(struct front *front, int fd)
+{
+	if (front->lingering_count >= LINGERING_MAX)
+		return;
+	struct lingering *linger = xcalloc(1, sizeof(*linger));
+	linger->fd = dup(fd);
+	if (linger->fd < 0 || uv_poll_init(front->loop, &linger->poll, linger->fd) < 0) {
+		if (linger->fd >= 0)
+			close(linger->fd);
+		free(linger);
+		return;
+	}
+	shutdown(linger->fd, SHUT_WR);
+	linger->until_ms = front->now_ms + LINGER_MS;
+	linger->poll.data = linger;
+	linger->next = front->lingering;
+	front->lingering = linger;
+	front->lingering_count++;
+	uv_poll_start(&linger->poll, UV_READABLE, on_linger_readable);
+}
+
+/* ---- turns */
+
+static void
+resume_marked(struct front *front)
+{
+	while (front->resume) {
+		struct client *client = front->resume;
+
+		front->resume = client->resume_next;
+		client->resuming = false;
+		client->suspended = false;
+		client->lane->ready = true;
+		MHD_resume_connection(client->connection);
+	}
+}
+
+bool
+front_turn(struct front *front, int64_t now_ms)
+{
+	bool more = false;
+
+	front->now_ms = now_ms;
+	if (front->watch_ready)
+		read_watch(front);
+	for (int run = 0; run < LANE_RUNS_MAX; run++) {
+		resume_marked(front);
+		more = false;
+		for (size_t i = 0; i < front->lanes_count; i++) {
+			if (!front->lanes[i]->ready)
+				continue;
+			run_lane(front->lanes[i]);
+			more = more || front->lanes[i]->ready;
+		}
+		if (!more && !front->resume)
+			return false;
+	}
+	return true;
+}
+
+void
+front_tick(struct front *front, int64_t now_ms)
+{
+	struct lingering *linger = front->lingering;
+	struct client *client = front->clients;
+
+	front->now_ms = now_ms;
+	while (client) {
+		struct client *next = client->next;
+
+		client_tick(client, now_ms);
+		client = next;
+	}
+	while (linger) {
+		struct lingering *next = linger->next;
+
+		if (now_ms >= linger->until_ms)
+			end_linger(front, linger);
+		linger = next;
+	}
+}
+
+void
+front_drain(struct front *front)
+{
+	front->draining = true;
+	for (struct client *client = front->clients; client; client = client->next)
+		if (client->state == CLIENT_IDLE && !client->head_since_ms)
+			client_close(client, "the gateway stops");
+}
+
+static size_t
+clients_max(const struct ingress_config *config)
+{
+	struct rlimit limit;
+	size_t most = (size_t)LANES_MAX * LANE_CLIENTS_MAX;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		limit.rlim_cur = 1024;
+	size_t reserve = limit.rlim_cur / 4 < DESCRIPTORS_RESERVED ? limit.rlim_cur / 4
+	                                                           : DESCRIPTORS_RESERVED;
+	size_t room = limit.rlim_cur - reserve;
+	if (config->connections_max > 0 && (size_t)config->connections_max < room)
+		room = (size_t)config->connections_max;
+	return room < most ? room : most;
+}
+
+struct front *
+front_new(uv_loop_t *loop, const struct ingress_config *config, struct gateway *gateway,
+    const char **out_text)
+{
+	struct front *front = xcalloc(1, sizeof(*front));
+	struct rlimit limit;
+
+	front->loop = loop;
+	front->config = config;
+	front->gateway = gateway;
+	front->limits = (struct request_limits)REQUEST_LIMITS_DEFAULT;
+	front->limits.head_bytes_max = (size_t)config->request_head_bytes_max;
+	front->limits.fields_max = (size_t)config->request_fields_max;
+	front->limits.target_bytes_max = (size_t)config->request_target_bytes_max;
+	front->limits.trailer_bytes_max = (size_t)config->request_head_bytes_max;
+	front->clients_max = clients_max(config);
+	front->now_ms = (int64_t)uv_now(loop);
+	front->scratch = xmalloc(CLIENT_READ_BYTES + FORWARD_SCRATCH_BYTES +
+	    (size_t)config->request_target_bytes_max + 2);
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > 1 << 20)
+		limit.rlim_cur = 1 << 20;
+	tap_init((int)limit.rlim_cur);
+	loop->data = front;
+	front->watch_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (front->watch_fd < 0 ||
+	    uv_poll_init(loop, &front->watch_poll, front->watch_fd) < 0 || !lane_new(front)) {
+		*out_text = "cannot start libmicrohttpd";
+		return NULL;
+	}
+	front->watch_poll.data = front;
+	uv_poll_start(&front->watch_poll, UV_READABLE, on_watch_readable);
+	return front;
+}
+
+void
+front_free(struct front *front)
+{
+	if (!front)
+		return;
+	for (struct client *client = front->clients; client; client = client->next)
+		client_close(client, "the gateway stops");
+	front_turn(front, front->now_ms);
+	for (size_t i = 0; i < front->lanes_count; i++) {
+		struct lane *lane = front->lanes[i];
+
+		uv_poll_stop(&lane->poll);
+		tap_enter();
+		MHD_stop_daemon(lane->daemon);
+		tap_leave();
+		uv_close((uv_handle_t *)&lane->poll, on_lane_closed);
+	}
+	while (front->lingering)
+		end_linger(front, front->lingering);
+	uv_poll_stop(&front->watch_poll);
+	uv_close((uv_handle_t *)&front->watch_poll, NULL);
+	uv_run(front->loop, UV_RUN_NOWAIT);
+	close(front->watch_fd);
+	tap_done();
+	free(front->scratch);
+	free(front);
+}

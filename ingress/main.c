@@ -1,0 +1,331 @@
+/*
+ * main.c: the gateway program: start, turns, signals, stop.
+ *
+ * A turn of the loop, after libuv has said which descriptors are ready: read what shims
+ * said, run the lanes that have work, send what there is to say.  It is repeated while it
+ * makes work for itself, a bounded number of times, and libuv is not let sleep while
+ * something is left.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <uv.h>
+
+#include "ingress/admin_mhd.h"
+#include "ingress/config.h"
+#include "ingress/front.h"
+#include "ingress/gateway.h"
+#include "ingress/listener.h"
+#include "proto/base/alloc.h"
+#include "proto/base/log.h"
+
+/* How often deadlines are looked at. */
+#define TICK_MS 100
+/* Rounds of one turn before libuv has its turn. */
+#define ROUNDS_MAX 8
+#define LISTENERS_MAX 16
+
+extern char **environ;
+
+struct program {
+	uv_loop_t loop;
+	struct ingress_config config;
+	int argc;
+	char **argv;
+	struct gateway *gateway;
+	struct front *front;
+	struct admin *admin;
+	struct listener *listeners[LISTENERS_MAX];
+	size_t listeners_count;
+	uv_poll_t gateway_poll;
+	uv_poll_t monitor_poll;
+	uv_prepare_t prepare;
+	uv_check_t check;
+	uv_idle_t idle; /* runs while a turn has left something */
+	uv_timer_t tick;
+	uv_signal_t signals[3];
+	bool draining;
+	bool stopped;
+	int64_t drain_until_ms;
+};
+
+static int64_t
+now_ms(const struct program *program)
+{
+	return (int64_t)uv_now(&program->loop);
+}
+
+static void
+on_idle(uv_idle_t *idle)
+{
+	(void)idle;
+}
+
+/* ---- turns */
+
+static void
+stop_if_drained(struct program *program)
+{
+	if (!program->draining || program->stopped)
+		return;
+	if (front_is_drained(program->front) || now_ms(program) >= program->drain_until_ms) {
+		program->stopped = true;
+		uv_stop(&program->loop);
+	}
+}
+
+static void
+turn(struct program *program)
+{
+	bool more = true;
+
+	for (int round = 0; more && round < ROUNDS_MAX; round++) {
+		more = gateway_receive(program->gateway, now_ms(program));
+		more = front_turn(program->front, now_ms(program)) || more;
+		more = gateway_flush(program->gateway) || more;
+	}
+	if (more)
+		uv_idle_start(&program->idle, on_idle);
+	else
+		uv_idle_stop(&program->idle);
+	for (size_t i = 0; i < program->listeners_count; i++)
+		listener_check(program->listeners[i]);
+	stop_if_drained(program);
+}
+
+static void
+on_prepare(uv_prepare_t *prepare)
+{
+	turn(prepare->data);
+}
+
+static void
+on_check(uv_check_t *check)
+{
+	turn(check->data);
+}
+
+static void
+on_wakeup(uv_poll_t *poll, int status, int events)
+{
+	(void)poll;
+	(void)status;
+	(void)events; /* on_check does the work */
+}
+
+static void
+on_tick(uv_timer_t *timer)
+{
+	struct program *program = timer->data;
+
+	gateway_tick(program->gateway, now_ms(program));
+	front_tick(program->front, now_ms(program));
+	admin_tick(program->admin);
+}
+
+/* ---- signals */
+
+static void
+drain(struct program *program, const char *why)
+{
+	program->draining = true;
+	program->drain_until_ms = now_ms(program) + program->config.drain_timeout_ms;
+	log_event(LOG_INFO, "draining", log_str("why", why),
+	    log_uint("connections", front_clients(program->front)));
+	for (size_t i = 0; i < program->listeners_count; i++)
+		listener_free(program->listeners[i]);
+	program->listeners_count = 0;
+	gateway_drain(program->gateway);
+	front_drain(program->front);
+}
+
+/* What may change without a restart: the levels of the log.  The rest is checked, so that
+ * a mistake is told now and not at the next start. */
+static void
+reload(struct program *program)
+{
+	struct ingress_config config;
+	char error[OPTIONS_ERROR_BYTES_MAX];
+
+	if (ingress_config_load(&config, program->argc, program->argv, environ, error) < 0) {
+		log_event(LOG_ERROR, "configuration not loaded", log_str("error", error));
+		return;
+	}
+	log_init((enum log_level)config.log_level, (enum log_format)config.log_format,
+	    STDERR_FILENO);
+	log_event(LOG_INFO, "configuration loaded");
+	ingress_config_free(&config);
+}
+
+static void
+on_signal(uv_signal_t *handle, int number)
+{
+	struct program *program = handle->data;
+
+	if (number == SIGHUP)
+		reload(program);
+	else if (!program->draining)
+		drain(program, number == SIGTERM ? "SIGTERM" : "SIGINT");
+	else {
+		program->stopped = true;
+		uv_stop(&program->loop);
+	}
+}
+
+/* ---- start and stop */
+
+static int
+fail(const char *what, const char *text)
+{
+	fprintf(stderr, "porthole-ingress: %s: %s: %s\n", what, text, strerror(errno));
+	return 1;
+}
+
+static int
+start(struct program *program)
+{
+	const struct ingress_config *config = &program->config;
+	const char *text = "";
+
+	program->gateway = gateway_new(config, &text);
+	if (!program->gateway)
+		return fail(config->shims, text);
+	program->front = front_new(&program->loop, config, program->gateway, &text);
+	if (!program->front)
+		return fail("front", text);
+	for (size_t i = 0; i < config->listen.count; i++) {
+		if (i == LISTENERS_MAX) {
+			errno = E2BIG;
+			return fail("listen", "more than 16 addresses");
+		}
+		struct listener *listener = listener_new(&program->loop, program->front,
+		    &config->listen_addresses[i], &text);
+		if (!listener)
+			return fail(config->listen.items[i], text);
+		program->listeners[program->listeners_count++] = listener;
+	}
+	return 0;
+}
+
+static bool
+is_ready(void *arg)
+{
+	const struct program *program = arg;
+
+	return !program->draining;
+}
+
+static void
+start_loop(struct program *program)
+{
+	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
+
+	uv_poll_init(
+	    &program->loop, &program->gateway_poll, gateway_fd(program->gateway));
+	uv_poll_start(&program->gateway_poll, UV_READABLE, on_wakeup);
+	uv_poll_init(
+	    &program->loop, &program->monitor_poll, gateway_monitor_fd(program->gateway));
+	uv_poll_start(&program->monitor_poll, UV_READABLE, on_wakeup);
+	uv_prepare_init(&program->loop, &program->prepare);
+	program->prepare.data = program;
+	uv_prepare_start(&program->prepare, on_prepare);
+	uv_check_init(&program->loop, &program->check);
+	program->check.data = program;
+	uv_check_start(&program->check, on_check);
+	uv_idle_init(&program->loop, &program->idle);
+	uv_timer_init(&program->loop, &program->tick);
+	program->tick.data = program;
+	uv_timer_start(&program->tick, on_tick, TICK_MS, TICK_MS);
+	for (size_t i = 0; i < 3; i++) {
+		uv_signal_init(&program->loop, &program->signals[i]);
+		program->signals[i].data = program;
+		uv_signal_start(&program->signals[i], on_signal, numbers[i]);
+	}
+}
+
+static void
+say_ready(const struct program *program)
+{
+	struct text listen;
+	struct text admin;
+
+	text_init_growing(&listen);
+	text_init_growing(&admin);
+	for (size_t i = 0; i < program->listeners_count; i++) {
+		if (i > 0)
+			text_add(&listen, ",");
+		listener_print(program->listeners[i], &listen);
+	}
+	admin_print(program->admin, &admin);
+	log_event(LOG_INFO, "ready", log_str("listen", listen.data),
+	    log_str("shims", gateway_endpoint(program->gateway)),
+	    log_str("admin", admin.data));
+	text_done(&listen);
+	text_done(&admin);
+}
+
+static void
+stop(struct program *program)
+{
+	uv_poll_stop(&program->gateway_poll);
+	uv_poll_stop(&program->monitor_poll);
+	uv_prepare_stop(&program->prepare);
+	uv_check_stop(&program->check);
+	uv_idle_stop(&program->idle);
+	uv_timer_stop(&program->tick);
+	for (size_t i = 0; i < program->listeners_count; i++)
+		listener_free(program->listeners[i]);
+	front_free(program->front);
+	gateway_free(program->gateway);
+	admin_free(program->admin);
+	uv_close((uv_handle_t *)&program->gateway_poll, NULL);
+	uv_close((uv_handle_t *)&program->monitor_poll, NULL);
+	uv_close((uv_handle_t *)&program->prepare, NULL);
+	uv_close((uv_handle_t *)&program->check, NULL);
+	uv_close((uv_handle_t *)&program->idle, NULL);
+	uv_close((uv_handle_t *)&program->tick, NULL);
+	for (size_t i = 0; i < 3; i++)
+		uv_close((uv_handle_t *)&program->signals[i], NULL);
+	uv_run(&program->loop, UV_RUN_DEFAULT);
+	uv_loop_close(&program->loop);
+	log_event(LOG_INFO, "stopped");
+	ingress_config_free(&program->config);
+}
+
+int
+main(int argc, char **argv)
+{
+	struct program *program = xcalloc(1, sizeof(*program));
+	const char *text = "";
+	int status = ingress_config_start(&program->config, argc, argv, environ);
+
+	if (status >= 0) {
+		free(program);
+		return status;
+	}
+	program->argc = argc;
+	program->argv = argv;
+	log_init((enum log_level)program->config.log_level,
+	    (enum log_format)program->config.log_format, STDERR_FILENO);
+	signal(SIGPIPE, SIG_IGN);
+	uv_loop_init(&program->loop);
+	status = start(program);
+	if (status == 0) {
+		program->admin = admin_new(&program->loop, &program->config.admin_address,
+		    is_ready, program, &text);
+		if (!program->admin)
+			status = fail(program->config.admin, text);
+	}
+	if (status != 0)
+		_exit(status);
+	start_loop(program);
+	say_ready(program);
+	uv_run(&program->loop, UV_RUN_DEFAULT);
+	stop(program);
+	free(program);
+	return 0;
+}
