@@ -96,10 +96,6 @@ offset_of(const struct answer_parser *p, const char *at)
 static struct span *
 add_span(struct answer_parser *p)
 {
-	if (p->fields_count == p->fields_max) {
-		p->too_many = true;
-		return NULL;
-	}
 	if (p->fields_count == p->fields_size) {
 		size_t size = p->fields_size ? p->fields_size * 2 : FIELDS_COUNT_FIRST;
 		p->spans = xrealloc(p->spans, size * sizeof(*p->spans));
@@ -122,12 +118,21 @@ on_header_field(llhttp_t *llhttp, const char *at, size_t bytes)
 	struct span *s = p->fields_count > 0 ? &p->spans[p->fields_count - 1] : NULL;
 	if (!s || s->value_end > 0 || s->name_end != start) {
 		s = add_span(p);
-		if (!s)
-			return -1;
 		*s = (struct span){ .name_start = start };
 	}
 	s->name_end = start + (uint32_t)bytes;
 	return 0;
+}
+
+/* Counted once the name is whole, so that a name that is cut and then refused is one
+ * fault, however it is cut. */
+static int
+on_header_field_complete(llhttp_t *llhttp)
+{
+	struct answer_parser *p = llhttp->data;
+
+	p->too_many = p->fields_count > p->fields_max;
+	return p->too_many ? -1 : 0;
 }
 
 static int
@@ -172,6 +177,7 @@ on_message_complete(llhttp_t *llhttp)
 
 static const llhttp_settings_t settings = {
 	.on_header_field = on_header_field,
+	.on_header_field_complete = on_header_field_complete,
 	.on_header_value = on_header_value,
 	.on_headers_complete = on_headers_complete,
 	.on_chunk_header = on_chunk_header,
@@ -187,7 +193,9 @@ say_bad(struct answer_parser *p, enum answer_fault fault, const char *reason,
 	p->state = STATE_BAD;
 	p->fault = fault;
 	p->reason = reason;
-	*out = (struct answer_event){ .type = ANSWER_BAD, .fault = fault, .reason = reason };
+	*out = (struct answer_event){
+		.type = ANSWER_BAD, .fault = fault, .reason = reason
+	};
 }
 
 /* llhttp refused the bytes: its reasons are literals. */
@@ -239,8 +247,8 @@ keep(struct answer_parser *p, const char *data, size_t bytes)
  * is its first byte and p->section_bytes its length; until then *section is NULL.
  */
 static size_t
-feed_section(struct answer_parser *p, const char *data, size_t bytes, const char **section,
-    struct answer_event *out)
+feed_section(struct answer_parser *p, const char *data, size_t bytes,
+    const char **section, struct answer_event *out)
 {
 	size_t room = p->head_bytes_max - p->section_bytes;
 
@@ -305,8 +313,8 @@ check_fields(struct answer_parser *p, const char *section, size_t at)
 		struct field *f = &p->fields[i];
 		size_t value_end = s->value_end;
 
-		if (s->name_start != at || s->name_end >= end - 2 || value_end > end - 2 ||
-		    section[s->name_end] != ':')
+		if (s->name_start != at || s->name_end >= end - 2 ||
+		    value_end > end - 2 || section[s->name_end] != ':')
 			return "a field line is malformed";
 		at = skip_blanks(section, (size_t)s->name_end + 1);
 		if (value_end == 0 || value_end < at)
@@ -343,22 +351,25 @@ check_fields(struct answer_parser *p, const char *section, size_t at)
 static int
 check_status_line(const struct answer_parser *p, const char *section, size_t *out_end)
 {
-	size_t next = p->fields_count > 0 ? p->spans[0].name_start : p->section_bytes - 2;
+	size_t next =
+	    p->fields_count > 0 ? p->spans[0].name_start : p->section_bytes - 2;
 
 	if (next < STATUS_LINE_BYTES_MIN + 2 || next > p->section_bytes ||
-	    memcmp(section, "HTTP/1.", 7) != 0 || (section[7] != '0' && section[7] != '1') ||
-	    section[8] != ' ' || memcmp(section + next - 2, "\r\n", 2) != 0)
+	    memcmp(section, "HTTP/1.", 7) != 0 ||
+	    (section[7] != '0' && section[7] != '1') || section[8] != ' ' ||
+	    memcmp(section + next - 2, "\r\n", 2) != 0)
 		return 0;
 	for (size_t i = 9; i < STATUS_LINE_BYTES_MIN; i++)
 		if (section[i] < '0' || section[i] > '9')
 			return 0;
 	size_t reason_bytes = next - 2 - STATUS_LINE_BYTES_MIN;
-	if (reason_bytes > 0 && (section[STATUS_LINE_BYTES_MIN] != ' ' ||
-				    !http_is_text(section + STATUS_LINE_BYTES_MIN,
-					reason_bytes)))
+	if (reason_bytes > 0 &&
+	    (section[STATUS_LINE_BYTES_MIN] != ' ' ||
+		!http_is_text(section + STATUS_LINE_BYTES_MIN, reason_bytes)))
 		return 0;
 	*out_end = next;
-	return (section[9] - '0') * 100 + (section[10] - '0') * 10 + (section[11] - '0');
+	return (section[9] - '0') * 100 + (section[10] - '0') * 10 +
+	       (section[11] - '0');
 }
 
 /* ---- what a head says about the body ----------------------------------------- */
@@ -423,7 +434,8 @@ read_said(const struct answer_parser *p, struct said *out)
 		if (wrong)
 			return wrong;
 	}
-	/* RFC 9112 section 6.3 lets a reader choose; two readers might choose differently. */
+	/* RFC 9112 section 6.3 lets a reader choose; two readers might choose
+	 * differently. */
 	if (out->length && out->chunked)
 		return "Content-Length with Transfer-Encoding";
 	/* We and llhttp must read the same. */
@@ -527,7 +539,7 @@ say_head(struct answer_parser *p, const char *section, struct answer_event *out)
 
 /* What of data belongs to the line before a chunk. */
 struct chunk_line_part {
-	size_t bytes;      /* up to the line's break, or to a byte that cannot stand there */
+	size_t bytes; /* up to the line's break, or to a byte that cannot stand there */
 	size_t size_bytes; /* up to the semicolon: what llhttp is to read */
 	bool ended;
 	const char *wrong; /* NULL or what is wrong with the byte behind */
@@ -573,8 +585,8 @@ scan_chunk_line(struct answer_parser *p, const char *data, size_t bytes)
 /* RFC 9112 section 7.1.1: extensions that are not known are ignored.  llhttp never sees
  * them: each of its versions has its own idea of their grammar. */
 static size_t
-feed_chunk_line(struct answer_parser *p, const char *data, size_t bytes,
-    struct answer_event *out)
+feed_chunk_line(
+    struct answer_parser *p, const char *data, size_t bytes, struct answer_event *out)
 {
 	struct chunk_line_part part = scan_chunk_line(p, data, bytes);
 
@@ -587,7 +599,8 @@ feed_chunk_line(struct answer_parser *p, const char *data, size_t bytes,
 	} else if (part.wrong) {
 		say_bad(p, ANSWER_MALFORMED, part.wrong, out);
 	} else if (part.ended != p->chunk_opened) {
-		say_bad(p, ANSWER_MALFORMED, "the line before a chunk is malformed", out);
+		say_bad(
+		    p, ANSWER_MALFORMED, "the line before a chunk is malformed", out);
 	} else if (part.ended && p->llhttp.content_length == 0) {
 		p->state = STATE_TRAILERS;
 		start_section(p);
@@ -599,7 +612,8 @@ feed_chunk_line(struct answer_parser *p, const char *data, size_t bytes,
 }
 
 static size_t
-feed_body(struct answer_parser *p, const char *data, size_t bytes, struct answer_event *out)
+feed_body(
+    struct answer_parser *p, const char *data, size_t bytes, struct answer_event *out)
 {
 	if (bytes == 0)
 		return 0;

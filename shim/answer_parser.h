@@ -44,7 +44,7 @@
 
 /* Defaults for answer_parser_new(). */
 #define ANSWER_HEAD_BYTES_MAX (16 * 1024)
-#define ANSWER_FIELDS_MAX 256
+#define ANSWER_FIELDS_MAX     256
 
 /* The line before a chunk, with its extensions and the line break behind the chunk
  * before.  Extensions are skipped. */
@@ -53,20 +53,21 @@
 enum answer_type {
 	ANSWER_MORE,     /* nothing yet: more bytes, or finish, come next */
 	ANSWER_INTERIM,  /* status (100, 102 to 199), fields */
-	ANSWER_UPGRADE,  /* 101: status, fields; the bytes not used are of the new protocol
-			    and the parser takes no more */
+	ANSWER_UPGRADE,  /* 101: status, fields; the bytes not used are of the new
+			    protocol  and the parser takes no more */
 	ANSWER_HEAD,     /* status, fields, framing, length, keep_alive */
 	ANSWER_BODY,     /* body, body_bytes: one at least */
 	ANSWER_TRAILERS, /* fields: one at least */
 	ANSWER_END,      /* the answer is whole */
-	ANSWER_SURPLUS,  /* bytes that belong to no answer, dropped: close the connection */
-	ANSWER_BAD,      /* fault, reason: close the connection */
+	ANSWER_SURPLUS, /* bytes that belong to no answer, dropped: close the connection
+			 */
+	ANSWER_BAD,     /* fault, reason: close the connection */
 };
 
 enum answer_framing {
-	ANSWER_NO_BODY,    /* HEAD, 204, 304, whatever the fields say */
-	ANSWER_LENGTH,     /* length bytes, which may be 0 */
-	ANSWER_CHUNKED,    /* may have trailers */
+	ANSWER_NO_BODY, /* HEAD, 204, 304, whatever the fields say */
+	ANSWER_LENGTH,  /* length bytes, which may be 0 */
+	ANSWER_CHUNKED, /* may have trailers */
 	ANSWER_UNTIL_EOF,
 };
 
@@ -109,7 +110,8 @@ void answer_parser_free(struct answer_parser *p);
  * method          what decides whether a body can follow: "HEAD" or another.  Not
  *                 CONNECT, which Porthole does not know.
  */
-void answer_parser_start(struct answer_parser *p, const char *method, size_t method_bytes);
+void answer_parser_start(
+    struct answer_parser *p, const char *method, size_t method_bytes);
 
 /* answer_parser_feed takes bytes from the server, which are not trusted, and hands out
  * the next event.  Returns how many bytes were used.  Between an END and the next start
@@ -117,8 +119,8 @@ void answer_parser_start(struct answer_parser *p, const char *method, size_t met
 size_t answer_parser_feed(struct answer_parser *p, const char *data, size_t bytes,
     struct answer_event *out) __attribute__((warn_unused_result));
 
-/* answer_parser_finish: the stream has ended.  Hands out END (of a body until EOF), BAD,
- * or MORE if no answer was awaited.  Call it after feed said MORE. */
+/* answer_parser_finish: the stream has ended.  Hands out END (of a body until EOF),
+ * BAD, or MORE if no answer was awaited.  Call it after feed said MORE. */
 void answer_parser_finish(struct answer_parser *p, struct answer_event *out);
 
 /* May another request be written to the connection: is the answer whole, did its head

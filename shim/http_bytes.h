@@ -18,6 +18,7 @@ bool http_is_text(const char *text, size_t bytes);
 
 /* Does a comma-separated list have this token (lower case) in it, letter case aside?
  * Source: RFC 9110 section 5.6.1. */
-bool http_list_has(const char *list, size_t bytes, const char *token, size_t token_bytes);
+bool http_list_has(
+    const char *list, size_t bytes, const char *token, size_t token_bytes);
 
 #endif

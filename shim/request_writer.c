@@ -67,8 +67,8 @@ is_value(const char *value, size_t bytes)
 static bool
 is_target(const char *target, size_t bytes)
 {
-	return bytes > 0 && http_is_text(target, bytes) && !memchr(target, ' ', bytes) &&
-	       !memchr(target, '\t', bytes);
+	return bytes > 0 && http_is_text(target, bytes) &&
+	       !memchr(target, ' ', bytes) && !memchr(target, '\t', bytes);
 }
 
 static bool
@@ -137,8 +137,8 @@ survey_fields(const struct field *fields, size_t count, struct survey *out)
 		seen.line_bytes += field_line_bytes(f);
 		switch (kind_of(f)) {
 		case KIND_HOST:
-			/* RFC 9112 section 3.2: two of them, and two readers may see two
-			 * hosts. */
+			/* RFC 9112 section 3.2: two of them, and two readers may see
+			 * two hosts. */
 			if (seen.has_host)
 				return -EPROTO;
 			seen.has_host = true;
@@ -191,7 +191,8 @@ put_framing(char *at, const struct request_head *head, const struct survey *seen
 static char *
 put_host(char *at, const char *name, const char *host, size_t host_bytes)
 {
-	return put_field(at, &(struct field){ name, LITERAL_BYTES("Host"), host, host_bytes });
+	return put_field(
+	    at, &(struct field){ name, LITERAL_BYTES("Host"), host, host_bytes });
 }
 
 static char *
@@ -214,8 +215,9 @@ put_fields(char *at, const struct request_head *head, const struct survey *seen)
 				at = put_field(at, f);
 			break;
 		case KIND_HOST:
-			at = head->host ? put_host(at, f->name, head->host, head->host_bytes)
-					: put_field(at, f);
+			at = head->host
+				 ? put_host(at, f->name, head->host, head->host_bytes)
+				 : put_field(at, f);
 			break;
 		case KIND_LENGTH:
 		case KIND_ENCODING:

@@ -33,7 +33,8 @@
 enum request_body {
 	REQUEST_BODY_NONE,    /* nothing follows the head */
 	REQUEST_BODY_LENGTH,  /* body_bytes bytes follow; 0 is the same as none */
-	REQUEST_BODY_CHUNKED, /* chunks follow: request_writer_chunk() and _last_chunk() */
+	REQUEST_BODY_CHUNKED, /* chunks follow: request_writer_chunk() and _last_chunk()
+			       */
 };
 
 struct request_head {
@@ -72,8 +73,7 @@ int request_writer_chunk(size_t bytes, struct buf *out)
 /* request_writer_last_chunk adds the end of a chunked body with its trailers.  Fields
  * that frame, route or belong to the connection are dropped from them (RFC 9110
  * section 6.5.1). */
-int request_writer_last_chunk(
-    const struct field *trailers, size_t trailers_count, struct buf *out)
-    __attribute__((warn_unused_result));
+int request_writer_last_chunk(const struct field *trailers, size_t trailers_count,
+    struct buf *out) __attribute__((warn_unused_result));
 
 #endif

@@ -42,7 +42,8 @@ static void
 run_done(struct run *run)
 {
 	answer_parser_free(run->parser);
-	munmap(run->guard - GUARDED_BYTES_MAX, GUARDED_BYTES_MAX + (size_t)getpagesize());
+	munmap(
+	    run->guard - GUARDED_BYTES_MAX, GUARDED_BYTES_MAX + (size_t)getpagesize());
 	free(run->text);
 }
 
@@ -93,7 +94,8 @@ say_event(struct run *run, const struct answer_event *event)
 	case ANSWER_INTERIM:
 	case ANSWER_UPGRADE:
 		snprintf(line, sizeof(line), "%s %d",
-		    event->type == ANSWER_INTERIM ? "INTERIM" : "UPGRADE", event->status);
+		    event->type == ANSWER_INTERIM ? "INTERIM" : "UPGRADE",
+		    event->status);
 		say_text(run, line);
 		say_fields(run, event);
 		run->over = event->type == ANSWER_UPGRADE;
@@ -106,9 +108,9 @@ say_event(struct run *run, const struct answer_event *event)
 			    (unsigned long long)event->length);
 		else
 			snprintf(line, sizeof(line), "%s",
-			    event->framing == ANSWER_NO_BODY	 ? "none"
-				: event->framing == ANSWER_CHUNKED ? "chunked"
-								   : "eof");
+			    event->framing == ANSWER_NO_BODY   ? "none"
+			    : event->framing == ANSWER_CHUNKED ? "chunked"
+							       : "eof");
 		say_text(run, line);
 		say_text(run, event->keep_alive ? " keep" : " close");
 		say_fields(run, event);
@@ -182,8 +184,8 @@ struct answer {
 	size_t bytes_count; /* 0: strlen(bytes) */
 };
 
-#define BAD "BAD server_malformed\n"
-#define OK "HTTP/1.1 200 OK\r\n"
+#define BAD   "BAD server_malformed\n"
+#define OK    "HTTP/1.1 200 OK\r\n"
 #define EMPTY "Content-Length: 0\r\n\r\n"
 
 static const struct answer answers[] = {
@@ -197,17 +199,21 @@ static const struct answer answers[] = {
 	    "HEAD 200 5 keep {Content-Length=5}\n|hell|BAD server_closed\n", 0 },
 	{ "until EOF", "GET", OK "A: b\r\n\r\nhello\r\n",
 	    "HEAD 200 eof close {A=b}\n|hello\r\n|END\n", 0 },
-	{ "until EOF, empty, no field", "GET", OK "\r\n", "HEAD 200 eof close\nEND\n", 0 },
+	{ "until EOF, empty, no field", "GET", OK "\r\n", "HEAD 200 eof close\nEND\n",
+	    0 },
 	{ "chunked", "GET",
-	    OK "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
-	    "HEAD 200 chunked keep {Transfer-Encoding=chunked}\n|hello world|END\n", 0 },
+	    OK
+	    "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
+	    "HEAD 200 chunked keep {Transfer-Encoding=chunked}\n|hello world|END\n",
+	    0 },
 	{ "chunked, letter case", "GET",
 	    OK "transfer-ENCODING: ChUnKeD\r\n\r\n00A\r\n0123456789\r\n0\r\n\r\n",
 	    "HEAD 200 chunked keep {transfer-ENCODING=ChUnKeD}\n|0123456789|END\n", 0 },
 	{ "chunked, no chunk", "GET", OK "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 	    "HEAD 200 chunked keep {Transfer-Encoding=chunked}\nEND\n", 0 },
 	{ "chunked, extensions", "GET",
-	    OK "Transfer-Encoding: chunked\r\n\r\n3;a=b;c=\"d e\" ; f\r\nabc\r\n0;\r\n\r\n",
+	    OK "Transfer-Encoding: chunked\r\n\r\n3;a=b;c=\"d e\" ; "
+	       "f\r\nabc\r\n0;\r\n\r\n",
 	    "HEAD 200 chunked keep {Transfer-Encoding=chunked}\n|abc|END\n", 0 },
 	{ "chunked, body of line breaks", "GET",
 	    OK "Transfer-Encoding: chunked\r\n\r\n4\r\n\r\n\r\n\r\n0\r\n\r\n",
@@ -220,16 +226,20 @@ static const struct answer answers[] = {
 	    0 },
 	{ "chunked, cut short in data", "GET",
 	    OK "Transfer-Encoding: chunked\r\n\r\n5\r\nhel",
-	    "HEAD 200 chunked keep {Transfer-Encoding=chunked}\n|hel|BAD server_closed\n",
+	    "HEAD 200 chunked keep {Transfer-Encoding=chunked}\n|hel|BAD "
+	    "server_closed\n",
 	    0 },
 	{ "chunked, cut short before the end", "GET",
 	    OK "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
-	    "HEAD 200 chunked keep {Transfer-Encoding=chunked}\n|hello|BAD server_closed\n",
+	    "HEAD 200 chunked keep {Transfer-Encoding=chunked}\n|hello|BAD "
+	    "server_closed\n",
 	    0 },
 	{ "chunked from HTTP/1.0", "GET",
-	    "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n"
+	    "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: "
+	    "keep-alive\r\n\r\n"
 	    "1\r\na\r\n0\r\n\r\n",
-	    "HEAD 200 chunked close {Transfer-Encoding=chunked} {Connection=keep-alive}\n"
+	    "HEAD 200 chunked close {Transfer-Encoding=chunked} "
+	    "{Connection=keep-alive}\n"
 	    "|a|END\n",
 	    0 },
 
@@ -243,10 +253,13 @@ static const struct answer answers[] = {
 	    "HEAD 200 none keep {Content-Length=5}\nEND\nSURPLUS\n", 0 },
 	{ "head is not HEAD", "head", OK "Content-Length: 1\r\n\r\nx",
 	    "HEAD 200 1 keep {Content-Length=1}\n|x|END\n", 0 },
-	{ "204", "GET", "HTTP/1.1 204 No Content\r\n\r\n", "HEAD 204 none keep\nEND\n", 0 },
-	{ "204 with length", "GET", "HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n",
+	{ "204", "GET", "HTTP/1.1 204 No Content\r\n\r\n", "HEAD 204 none keep\nEND\n",
+	    0 },
+	{ "204 with length", "GET",
+	    "HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n",
 	    "HEAD 204 none keep {Content-Length=2}\nEND\n", 0 },
-	{ "304 with length", "GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n",
+	{ "304 with length", "GET",
+	    "HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n",
 	    "HEAD 304 none keep {Content-Length=99}\nEND\n", 0 },
 	{ "304 chunked, with a body", "GET",
 	    "HTTP/1.1 304 X\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -276,15 +289,18 @@ static const struct answer answers[] = {
 	    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
 	    "Connection: Upgrade\r\n\r\n\x81\x02hi",
 	    "UPGRADE 101 {Upgrade=websocket} {Connection=Upgrade}\n", 0 },
-	{ "101 without Upgrade", "GET", "HTTP/1.1 101 X\r\nContent-Length: 4\r\n\r\nabcd",
+	{ "101 without Upgrade", "GET",
+	    "HTTP/1.1 101 X\r\nContent-Length: 4\r\n\r\nabcd",
 	    "UPGRADE 101 {Content-Length=4}\n", 0 },
 	{ "Upgrade without 101", "GET",
 	    OK "Upgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 1\r\n\r\nx",
-	    "HEAD 200 1 keep {Upgrade=h2c} {Connection=Upgrade} {Content-Length=1}\n|x|END\n",
+	    "HEAD 200 1 keep {Upgrade=h2c} {Connection=Upgrade} "
+	    "{Content-Length=1}\n|x|END\n",
 	    0 },
 	{ "Upgrade without 101, chunked", "GET",
-	    OK "Upgrade: h2c\r\nConnection: Upgrade\r\nTransfer-Encoding: chunked\r\n\r\n"
-	       "1\r\nx\r\n0\r\n\r\n",
+	    OK
+	    "Upgrade: h2c\r\nConnection: Upgrade\r\nTransfer-Encoding: chunked\r\n\r\n"
+	    "1\r\nx\r\n0\r\n\r\n",
 	    "HEAD 200 chunked keep {Upgrade=h2c} {Connection=Upgrade} "
 	    "{Transfer-Encoding=chunked}\n|x|END\n",
 	    0 },
@@ -293,7 +309,8 @@ static const struct answer answers[] = {
 	{ "close", "GET", OK "Connection: close\r\n" EMPTY,
 	    "HEAD 200 0 close {Connection=close} {Content-Length=0}\nEND\n", 0 },
 	{ "close in a list", "GET", OK "connection: x,\t CLOSE ,y\r\n" EMPTY,
-	    "HEAD 200 0 close {connection=x,\t CLOSE ,y} {Content-Length=0}\nEND\n", 0 },
+	    "HEAD 200 0 close {connection=x,\t CLOSE ,y} {Content-Length=0}\nEND\n",
+	    0 },
 	{ "close in the second field", "GET",
 	    OK "Connection: keep-alive\r\nConnection: close\r\n" EMPTY,
 	    "HEAD 200 0 close {Connection=keep-alive} {Connection=close} "
@@ -303,9 +320,11 @@ static const struct answer answers[] = {
 	    "HEAD 200 0 keep {Connection=closed} {Content-Length=0}\nEND\n", 0 },
 	{ "HTTP/1.0", "GET", "HTTP/1.0 200 OK\r\n" EMPTY,
 	    "HEAD 200 0 close {Content-Length=0}\nEND\n", 0 },
-	{ "HTTP/1.0, keep-alive", "GET", "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n" EMPTY,
+	{ "HTTP/1.0, keep-alive", "GET",
+	    "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n" EMPTY,
 	    "HEAD 200 0 keep {Connection=Keep-Alive} {Content-Length=0}\nEND\n", 0 },
-	{ "HTTP/1.0, until EOF", "GET", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\nx",
+	{ "HTTP/1.0, until EOF", "GET",
+	    "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\nx",
 	    "HEAD 200 eof close {Connection=keep-alive}\n|x|END\n", 0 },
 
 	/* ---- status line ---- */
@@ -315,7 +334,8 @@ static const struct answer answers[] = {
 	    "HEAD 200 0 keep {Content-Length=0}\nEND\n", 0 },
 	{ "missing reason, no field", "GET", "HTTP/1.1 204\r\n\r\n",
 	    "HEAD 204 none keep\nEND\n", 0 },
-	{ "reason of odd bytes", "GET", "HTTP/1.1 599 \xc3\xa9t\xe9: \"1\"\t \r\n" EMPTY,
+	{ "reason of odd bytes", "GET",
+	    "HTTP/1.1 599 \xc3\xa9t\xe9: \"1\"\t \r\n" EMPTY,
 	    "HEAD 599 0 keep {Content-Length=0}\nEND\n", 0 },
 	{ "status 42", "GET", "HTTP/1.1 42 OK\r\n" EMPTY, BAD, 0 },
 	{ "status 042", "GET", "HTTP/1.1 042 OK\r\n" EMPTY, BAD, 0 },
@@ -347,7 +367,8 @@ static const struct answer answers[] = {
 	{ "closed in the head", "GET", OK "A: b\r\n", "BAD server_closed\n", 0 },
 
 	/* ---- line breaks ---- */
-	{ "bare LF everywhere", "GET", "HTTP/1.1 200 OK\nContent-Length: 0\n\n", BAD, 0 },
+	{ "bare LF everywhere", "GET", "HTTP/1.1 200 OK\nContent-Length: 0\n\n", BAD,
+	    0 },
 	{ "bare LF behind the status line", "GET", "HTTP/1.1 200 OK\n" EMPTY, BAD, 0 },
 	{ "bare LF behind the status", "GET", "HTTP/1.1 200\n" EMPTY, BAD, 0 },
 	{ "bare LF behind a field", "GET", OK "A: b\n" EMPTY, BAD, 0 },
@@ -364,8 +385,10 @@ static const struct answer answers[] = {
 	{ "folded, nothing before", "GET", OK "A:\r\n c\r\n" EMPTY, BAD, 0 },
 	{ "folded, nothing behind", "GET", OK "A: b\r\n \r\n" EMPTY, BAD, 0 },
 	{ "folded length", "GET", OK "Content-Length: 1\r\n 2\r\n\r\n", BAD, 0 },
-	{ "folded length, nothing before", "GET", OK "Content-Length:\r\n 2\r\n\r\nab", BAD, 0 },
-	{ "folded chunked", "GET", OK "Transfer-Encoding: chu\r\n nked\r\n\r\n", BAD, 0 },
+	{ "folded length, nothing before", "GET", OK "Content-Length:\r\n 2\r\n\r\nab",
+	    BAD, 0 },
+	{ "folded chunked", "GET", OK "Transfer-Encoding: chu\r\n nked\r\n\r\n", BAD,
+	    0 },
 	{ "folded Connection", "GET", OK "Connection: clo\r\n se\r\n" EMPTY, BAD, 0 },
 	{ "folded first line", "GET", OK " A: b\r\n" EMPTY, BAD, 0 },
 
@@ -379,7 +402,8 @@ static const struct answer answers[] = {
 	{ "any token", "GET", OK "!#$%&'*+-.^_`|~09azAZ: :\r\n" EMPTY,
 	    "HEAD 200 0 keep {!#$%&'*+-.^_`|~09azAZ=:} {Content-Length=0}\nEND\n", 0 },
 	{ "names that begin like known ones", "GET",
-	    OK "Content-Len: 9\r\nContent-Length-X: 8\r\nTransfer: chunked\r\nConn: close\r\n"
+	    OK "Content-Len: 9\r\nContent-Length-X: 8\r\nTransfer: chunked\r\nConn: "
+	       "close\r\n"
 	       "Transfer-Encodings: gzip\r\nUp: x\r\nProxy-Connection: close\r\n" EMPTY,
 	    "HEAD 200 0 keep {Content-Len=9} {Content-Length-X=8} {Transfer=chunked} "
 	    "{Conn=close} {Transfer-Encodings=gzip} {Up=x} {Proxy-Connection=close} "
@@ -387,27 +411,32 @@ static const struct answer answers[] = {
 	    0 },
 	{ "space before the colon", "GET", OK "A : b\r\n" EMPTY, BAD, 0 },
 	{ "tab before the colon", "GET", OK "A\t: b\r\n" EMPTY, BAD, 0 },
-	{ "space before the length's colon", "GET", OK "Content-Length : 0\r\n\r\n", BAD, 0 },
-	{ "space before chunked's colon", "GET", OK "Transfer-Encoding : chunked\r\n\r\n", BAD,
-	    0 },
+	{ "space before the length's colon", "GET", OK "Content-Length : 0\r\n\r\n",
+	    BAD, 0 },
+	{ "space before chunked's colon", "GET",
+	    OK "Transfer-Encoding : chunked\r\n\r\n", BAD, 0 },
 	{ "space in a name", "GET", OK "A B: c\r\n" EMPTY, BAD, 0 },
 	{ "no name", "GET", OK ": b\r\n" EMPTY, BAD, 0 },
 	{ "no colon", "GET", OK "A\r\n" EMPTY, BAD, 0 },
-	{ "NUL in a name", "GET", OK "A\0B: c\r\n" EMPTY, BAD, sizeof(OK "A\0B: c\r\n" EMPTY) - 1 },
+	{ "NUL in a name", "GET", OK "A\0B: c\r\n" EMPTY, BAD,
+	    sizeof(OK "A\0B: c\r\n" EMPTY) - 1 },
 	{ "NUL in a value", "GET", OK "A: b\0c\r\n" EMPTY, BAD,
 	    sizeof(OK "A: b\0c\r\n" EMPTY) - 1 },
 	{ "DEL in a value", "GET", OK "A: b\x7f\r\n" EMPTY, BAD, 0 },
 	{ "byte over 0x7f in a name", "GET", OK "\xc3\xa4: b\r\n" EMPTY, BAD, 0 },
 
 	/* ---- contradictions ---- */
-	{ "two lengths", "GET", OK "Content-Length: 1\r\nContent-Length: 2\r\n\r\nab", BAD, 0 },
-	{ "two equal lengths", "GET", OK "Content-Length: 1\r\nContent-Length: 1\r\n\r\na", BAD,
-	    0 },
+	{ "two lengths", "GET", OK "Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+	    BAD, 0 },
+	{ "two equal lengths", "GET",
+	    OK "Content-Length: 1\r\nContent-Length: 1\r\n\r\na", BAD, 0 },
 	{ "lengths in a list", "GET", OK "Content-Length: 1, 1\r\n\r\na", BAD, 0 },
 	{ "length, then chunked", "GET",
-	    OK "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", BAD, 0 },
+	    OK "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", BAD,
+	    0 },
 	{ "chunked, then length", "GET",
-	    OK "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n", BAD, 0 },
+	    OK "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n", BAD,
+	    0 },
 	{ "both, to HEAD", "HEAD",
 	    OK "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", BAD, 0 },
 	{ "negative length", "GET", OK "Content-Length: -1\r\n\r\n", BAD, 0 },
@@ -417,30 +446,32 @@ static const struct answer answers[] = {
 	{ "length with a space", "GET", OK "Content-Length: 1 1\r\n\r\na", BAD, 0 },
 	{ "length without digits", "GET", OK "Content-Length:\r\n\r\n", BAD, 0 },
 	{ "length of blanks", "GET", OK "Content-Length:  \r\n\r\n", BAD, 0 },
-	{ "length over 64 bits", "GET", OK "Content-Length: 18446744073709551616\r\n\r\n", BAD,
-	    0 },
-	{ "length over 63 bits", "GET", OK "Content-Length: 9223372036854775808\r\n\r\n", BAD,
-	    0 },
+	{ "length over 64 bits", "GET",
+	    OK "Content-Length: 18446744073709551616\r\n\r\n", BAD, 0 },
+	{ "length over 63 bits", "GET",
+	    OK "Content-Length: 9223372036854775808\r\n\r\n", BAD, 0 },
 	{ "gzip", "GET", OK "Transfer-Encoding: gzip\r\n\r\nx", BAD, 0 },
-	{ "gzip, chunked", "GET", OK "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", BAD,
-	    0 },
-	{ "chunked, gzip", "GET", OK "Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", BAD,
-	    0 },
+	{ "gzip, chunked", "GET",
+	    OK "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", BAD, 0 },
+	{ "chunked, gzip", "GET",
+	    OK "Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", BAD, 0 },
 	{ "chunked twice in a list", "GET",
 	    OK "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", BAD, 0 },
 	{ "chunked twice", "GET",
-	    OK "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", BAD,
-	    0 },
+	    OK
+	    "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+	    BAD, 0 },
 	{ "gzip and chunked in two fields", "GET",
-	    OK "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", BAD,
-	    0 },
+	    OK "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+	    BAD, 0 },
 	{ "identity", "GET", OK "Transfer-Encoding: identity\r\n\r\nx", BAD, 0 },
 	{ "empty Transfer-Encoding", "GET", OK "Transfer-Encoding:\r\n\r\nx", BAD, 0 },
 	{ "chunked with a parameter", "GET",
 	    OK "Transfer-Encoding: chunked;a=b\r\n\r\n0\r\n\r\n", BAD, 0 },
-	{ "xchunked", "GET", OK "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", BAD, 0 },
-	{ "chunked with a comma", "GET", OK "Transfer-Encoding: ,chunked\r\n\r\n0\r\n\r\n", BAD,
+	{ "xchunked", "GET", OK "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", BAD,
 	    0 },
+	{ "chunked with a comma", "GET",
+	    OK "Transfer-Encoding: ,chunked\r\n\r\n0\r\n\r\n", BAD, 0 },
 };
 
 /* Behind the head of a chunked answer: what is refused there. */
@@ -491,7 +522,8 @@ static const struct {
 static void
 check_answer(const struct answer *answer)
 {
-	size_t bytes = answer->bytes_count ? answer->bytes_count : strlen(answer->bytes);
+	size_t bytes =
+	    answer->bytes_count ? answer->bytes_count : strlen(answer->bytes);
 
 	for (size_t cut = 0; cut <= bytes + 1; cut++) {
 		struct run run;
@@ -506,7 +538,8 @@ check_answer(const struct answer *answer)
 		}
 		run_finish(&run);
 		if (strcmp(run.text, answer->expect) != 0)
-			print_error("%s, cut at %zu of %zu\n", answer->title, cut, bytes);
+			print_error(
+			    "%s, cut at %zu of %zu\n", answer->title, cut, bytes);
 		assert_string_equal(run.text, answer->expect);
 		run_done(&run);
 	}
@@ -527,8 +560,8 @@ test_every_bad_chunk_is_refused(void **state)
 	for (size_t i = 0; i < sizeof(bad_chunks) / sizeof(bad_chunks[0]); i++) {
 		char bytes[200], expect[200];
 
-		snprintf(bytes, sizeof(bytes), OK "Transfer-Encoding: chunked\r\n\r\n%s",
-		    bad_chunks[i].bytes);
+		snprintf(bytes, sizeof(bytes),
+		    OK "Transfer-Encoding: chunked\r\n\r\n%s", bad_chunks[i].bytes);
 		snprintf(expect, sizeof(expect),
 		    "HEAD 200 chunked keep {Transfer-Encoding=chunked}\n%s" BAD,
 		    bad_chunks[i].body);
@@ -542,8 +575,8 @@ test_every_bad_chunk_is_refused(void **state)
 static void
 test_every_byte_in_a_value(void **state)
 {
-	static const char *const names[] = { "A", "Connection", "Upgrade", "Content-Length",
-		"Transfer-Encoding", "Set-Cookie" };
+	static const char *const names[] = { "A", "Connection", "Upgrade",
+		"Content-Length", "Transfer-Encoding", "Set-Cookie" };
 
 	(void)state;
 	for (size_t n = 0; n < sizeof(names) / sizeof(names[0]); n++) {
@@ -552,10 +585,11 @@ test_every_byte_in_a_value(void **state)
 		for (int c = 0; c < 256; c++) {
 			char bytes[100];
 			struct run run;
-			int length = snprintf(bytes, sizeof(bytes), OK "%s: 1%c2\r\n\r\n",
-			    names[n], c);
+			int length = snprintf(
+			    bytes, sizeof(bytes), OK "%s: 1%c2\r\n\r\n", names[n], c);
 			bool control = (c < 0x20 && c != '\t') || c == 0x7f;
-			bool bad = control || (framing && !(n == 3 && c >= '0' && c <= '9'));
+			bool bad =
+			    control || (framing && !(n == 3 && c >= '0' && c <= '9'));
 
 			run_start(&run, "HEAD");
 			run_feed(&run, bytes, (size_t)length);
@@ -576,9 +610,9 @@ test_every_byte_in_a_name(void **state)
 		char bytes[100];
 		struct run run;
 		int length = snprintf(bytes, sizeof(bytes), OK "A%cB: 1\r\n\r\n", c);
-		bool token = c > 0 && (strchr("!#$%&'*+-.^_`|~", c) ||
-					  (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
-					  (c >= 'a' && c <= 'z'));
+		bool token =
+		    c > 0 && (strchr("!#$%&'*+-.^_`|~", c) || (c >= '0' && c <= '9') ||
+				 (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'));
 		/* "A:B: 1" is a field A. */
 		bool bad = !token && c != ':';
 
@@ -598,7 +632,8 @@ test_a_connection_is_used_again(void **state)
 {
 	static const char one[] = OK "Transfer-Encoding: chunked\r\nA: b\r\n\r\n"
 				     "1\r\na\r\n0\r\nT: u\r\n\r\n";
-	static const char two[] = "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno";
+	static const char two[] =
+	    "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno";
 	static const char three[] = OK "Connection: close\r\n\r\n";
 	struct run run;
 
@@ -660,12 +695,14 @@ test_the_new_protocol_keeps_its_bytes(void **state)
 	static const char head[] = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
 	char bytes[sizeof(head) + 3];
 	struct answer_event event;
-	struct answer_parser *p = answer_parser_new(ANSWER_HEAD_BYTES_MAX, ANSWER_FIELDS_MAX);
+	struct answer_parser *p =
+	    answer_parser_new(ANSWER_HEAD_BYTES_MAX, ANSWER_FIELDS_MAX);
 
 	(void)state;
 	snprintf(bytes, sizeof(bytes), "%sabc", head);
 	answer_parser_start(p, "GET", 3);
-	assert_int_equal(answer_parser_feed(p, bytes, strlen(bytes), &event), sizeof(head) - 1);
+	assert_int_equal(
+	    answer_parser_feed(p, bytes, strlen(bytes), &event), sizeof(head) - 1);
 	assert_int_equal(event.type, ANSWER_UPGRADE);
 	assert_int_equal(event.status, 101);
 	assert_false(answer_parser_is_reusable(p));
@@ -737,7 +774,8 @@ test_a_head_of_the_longest_length(void **state)
 			if (over == 0)
 				assert_memory_equal(text, "HEAD 200 0 keep", 15);
 			else
-				assert_string_equal(text, "BAD response_head_too_large\n");
+				assert_string_equal(
+				    text, "BAD response_head_too_large\n");
 			free(text);
 			free(head);
 		}
@@ -748,7 +786,8 @@ static void
 test_the_most_fields(void **state)
 {
 	(void)state;
-	for (size_t count = ANSWER_FIELDS_MAX; count <= ANSWER_FIELDS_MAX + 1; count++) {
+	for (size_t count = ANSWER_FIELDS_MAX; count <= ANSWER_FIELDS_MAX + 1;
+	     count++) {
 		for (int in_trailers = 0; in_trailers < 2; in_trailers++) {
 			char *bytes = calloc(1, 16 * 1024);
 			size_t at = 0;
@@ -756,17 +795,19 @@ test_the_most_fields(void **state)
 
 			at += (size_t)sprintf(bytes, "HTTP/1.1 %s\r\n%s",
 			    in_trailers ? "200" : "204",
-			    in_trailers ? "Transfer-Encoding: chunked\r\n\r\n0\r\n" : "");
+			    in_trailers ? "Transfer-Encoding: chunked\r\n\r\n0\r\n"
+					: "");
 			for (size_t i = 0; i < count; i++)
-				at += (size_t)sprintf(bytes + at, "A%zu: %zu\r\n", i, i);
+				at +=
+				    (size_t)sprintf(bytes + at, "A%zu: %zu\r\n", i, i);
 			at += (size_t)sprintf(bytes + at, "\r\n");
 			for (size_t piece = 1; piece <= 16 * 1024; piece *= 128) {
 				char *text = transcript(bytes, at, piece);
 				size_t length = strlen(text);
 
 				if (count > ANSWER_FIELDS_MAX)
-					assert_non_null(
-					    strstr(text, "BAD response_head_too_large\n"));
+					assert_non_null(strstr(
+					    text, "BAD response_head_too_large\n"));
 				else
 					assert_string_equal(
 					    text + length - 16, " {A255=255}\nEND\n");
@@ -814,9 +855,10 @@ test_a_chunk_line_of_the_longest_length(void **state)
 		memcpy(bytes, start, sizeof(start) - 1);
 		memcpy(bytes + line_start + line_bytes - 2, "\r\na\r\n0\r\n\r\n", 11);
 		for (size_t piece = 1; piece < sizeof(bytes); piece += 500) {
-			char *text =
-			    transcript(bytes, line_start + line_bytes + 8 + 2 - 2, piece);
-			const char *end = over ? "chunked}\n" BAD : "chunked}\n|a|END\n";
+			char *text = transcript(
+			    bytes, line_start + line_bytes + 8 + 2 - 2, piece);
+			const char *end =
+			    over ? "chunked}\n" BAD : "chunked}\n|a|END\n";
 
 			assert_non_null(strstr(text, end));
 			free(text);
@@ -843,8 +885,8 @@ test_trailers_have_the_heads_limit(void **state)
 			char *text = transcript(bytes, bytes_count, piece);
 
 			if (over)
-				assert_non_null(
-				    strstr(text, "chunked}\nBAD response_head_too_large\n"));
+				assert_non_null(strstr(
+				    text, "chunked}\nBAD response_head_too_large\n"));
 			else
 				assert_non_null(strstr(text, "x}\nEND\n"));
 			free(text);
@@ -861,11 +903,13 @@ test_a_body_beyond_4_gib(void **state)
 	static char piece[1024 * 1024];
 	struct answer_event event;
 	uint64_t body_bytes = 0;
-	struct answer_parser *p = answer_parser_new(ANSWER_HEAD_BYTES_MAX, ANSWER_FIELDS_MAX);
+	struct answer_parser *p =
+	    answer_parser_new(ANSWER_HEAD_BYTES_MAX, ANSWER_FIELDS_MAX);
 
 	(void)state;
 	answer_parser_start(p, "GET", 3);
-	assert_int_equal(answer_parser_feed(p, head, sizeof(head) - 1, &event), sizeof(head) - 1);
+	assert_int_equal(
+	    answer_parser_feed(p, head, sizeof(head) - 1, &event), sizeof(head) - 1);
 	assert_true(event.length == 5000000000);
 	do {
 		size_t used = answer_parser_feed(p, piece, sizeof(piece), &event);
@@ -886,7 +930,8 @@ test_a_whole_head_is_not_copied(void **state)
 {
 	static const char bytes[] = OK "A: b\r\n" EMPTY;
 	struct answer_event event;
-	struct answer_parser *p = answer_parser_new(ANSWER_HEAD_BYTES_MAX, ANSWER_FIELDS_MAX);
+	struct answer_parser *p =
+	    answer_parser_new(ANSWER_HEAD_BYTES_MAX, ANSWER_FIELDS_MAX);
 
 	(void)state;
 	answer_parser_start(p, "GET", 3);

@@ -17,7 +17,8 @@ test_bytes_come_out_as_they_went_in(void **state)
 	for (int turn = 0; turn < 500; turn++) {
 		for (int i = 0; i < 7 + turn % 90 && buf_bytes(&b) < 1000; i++, add++)
 			assert_int_equal(buf_add(&b, &add, 1), 0);
-		for (int i = 0; i < 5 + turn % 110 && buf_bytes(&b) > 0; i++, expect++) {
+		for (int i = 0; i < 5 + turn % 110 && buf_bytes(&b) > 0;
+		     i++, expect++) {
 			assert_int_equal(*buf_data(&b), expect);
 			buf_consume(&b, 1);
 		}

@@ -21,8 +21,9 @@ make_fields(field_texts texts, struct field *out)
 		const char *equals = strchr(texts[count], '=');
 
 		assert_non_null(equals);
-		out[count] = (struct field){ texts[count],
-			(size_t)(equals - texts[count]), equals + 1, strlen(equals + 1) };
+		out[count] =
+		    (struct field){ texts[count], (size_t)(equals - texts[count]),
+			    equals + 1, strlen(equals + 1) };
 	}
 	return count;
 }
@@ -39,8 +40,8 @@ struct request {
 	const char *expect; /* NULL: -EPROTO */
 };
 
-#define NONE REQUEST_BODY_NONE
-#define LENGTH REQUEST_BODY_LENGTH
+#define NONE    REQUEST_BODY_NONE
+#define LENGTH  REQUEST_BODY_LENGTH
 #define CHUNKED REQUEST_BODY_CHUNKED
 
 static const struct request requests[] = {
@@ -50,10 +51,11 @@ static const struct request requests[] = {
 	    { "X-b=2", "hOsT=a:80", "x-B=1", "Cookie=a=1; b", "X=", "Y= \x80\xff\t.",
 		"X-b=2" },
 	    NONE, 0, NULL, false,
-	    "GET / HTTP/1.1\r\nX-b: 2\r\nhOsT: a:80\r\nx-B: 1\r\nCookie: a=1; b\r\nX: \r\n"
+	    "GET / HTTP/1.1\r\nX-b: 2\r\nhOsT: a:80\r\nx-B: 1\r\nCookie: a=1; b\r\nX: "
+	    "\r\n"
 	    "Y:  \x80\xff\t.\r\nX-b: 2\r\n\r\n" },
-	{ "target byte for byte", "PURGE", "//a%2F%zz/;b+c%20/../?q=?&&\xff\"<>#", { "Host=a" },
-	    NONE, 0, NULL, false,
+	{ "target byte for byte", "PURGE", "//a%2F%zz/;b+c%20/../?q=?&&\xff\"<>#",
+	    { "Host=a" }, NONE, 0, NULL, false,
 	    "PURGE //a%2F%zz/;b+c%20/../?q=?&&\xff\"<># HTTP/1.1\r\nHost: a\r\n\r\n" },
 	{ "OPTIONS *", "OPTIONS", "*", { "Host=a" }, NONE, 0, NULL, false,
 	    "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n" },
@@ -62,77 +64,91 @@ static const struct request requests[] = {
 		"Proxy-Connection=close", "Transfer-Encoding=chunked", "Upgrade=h2c",
 		"te=trailers", "Content-Length=0", "Trailer=T", "TEE=x", "Upgrades=y" },
 	    NONE, 0, NULL, false,
-	    "GET / HTTP/1.1\r\nHost: a\r\nTrailer: T\r\nTEE: x\r\nUpgrades: y\r\n\r\n" },
+	    "GET / HTTP/1.1\r\nHost: a\r\nTrailer: T\r\nTEE: x\r\nUpgrades: "
+	    "y\r\n\r\n" },
 	{ "named by Connection", "GET", "/",
-	    { "Foo=1", "Host=a", "Connection=close, foo", "Bar=2", "connection= BAR ,,host",
-		"fooo=3" },
+	    { "Foo=1", "Host=a", "Connection=close, foo", "Bar=2",
+		"connection= BAR ,,host", "fooo=3" },
 	    NONE, 0, NULL, false, "GET / HTTP/1.1\r\nHost: a\r\nfooo: 3\r\n\r\n" },
-	{ "TE", "GET", "/", { "TE=gzip, trailers", "Host=a", "Connection=TE" }, NONE, 0, NULL,
-	    true, "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\n\r\n" },
+	{ "TE", "GET", "/", { "TE=gzip, trailers", "Host=a", "Connection=TE" }, NONE, 0,
+	    NULL, true,
+	    "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\n\r\n" },
 
-	{ "length in its place", "POST", "/", { "A=1", "content-length=3", "Host=a" }, LENGTH, 3,
-	    NULL, false,
-	    "POST / HTTP/1.1\r\nA: 1\r\nContent-Length: 3\r\nHost: a\r\n\r\n" },
-	{ "length once", "POST", "/", { "Content-Length=9", "Host=a", "Content-Length=8" },
+	{ "length in its place", "POST", "/", { "A=1", "content-length=3", "Host=a" },
 	    LENGTH, 3, NULL, false,
-	    "POST / HTTP/1.1\r\nContent-Length: 3\r\nHost: a\r\n\r\n" },
+	    "POST / HTTP/1.1\r\nA: 1\r\nContent-Length: 3\r\nHost: a\r\n\r\n" },
+	{ "length once", "POST", "/",
+	    { "Content-Length=9", "Host=a", "Content-Length=8" }, LENGTH, 3, NULL,
+	    false, "POST / HTTP/1.1\r\nContent-Length: 3\r\nHost: a\r\n\r\n" },
 	{ "length that was not there", "GET", "/", { "Host=a" }, LENGTH,
 	    18446744073709551615u, NULL, false,
-	    "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551615\r\n\r\n" },
-	{ "empty, with length", "POST", "/", { "Content-Length=0", "Host=a" }, LENGTH, 0, NULL,
-	    false, "POST / HTTP/1.1\r\nContent-Length: 0\r\nHost: a\r\n\r\n" },
+	    "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: "
+	    "18446744073709551615\r\n\r\n" },
+	{ "empty, with length", "POST", "/", { "Content-Length=0", "Host=a" }, LENGTH,
+	    0, NULL, false, "POST / HTTP/1.1\r\nContent-Length: 0\r\nHost: a\r\n\r\n" },
 	{ "empty, without length", "PUT", "/", { "Host=a" }, LENGTH, 0, NULL, false,
 	    "PUT / HTTP/1.1\r\nHost: a\r\n\r\n" },
-	{ "none, with length", "PATCH", "/", { "Host=a", "Content-Length=0" }, NONE, 77, NULL,
-	    false, "PATCH / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n" },
-	{ "GET, empty", "GET", "/", { "Content-Length=0", "Host=a" }, LENGTH, 0, NULL, false,
-	    "GET / HTTP/1.1\r\nHost: a\r\n\r\n" },
-	{ "HEAD, empty", "HEAD", "/", { "Content-Length=0", "Host=a" }, LENGTH, 0, NULL, false,
-	    "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n" },
-	{ "DELETE, empty", "DELETE", "/", { "Content-Length=0", "Host=a" }, NONE, 0, NULL, false,
-	    "DELETE / HTTP/1.1\r\nHost: a\r\n\r\n" },
-	{ "DELETE with a body", "DELETE", "/", { "Content-Length=1", "Host=a" }, LENGTH, 1, NULL,
-	    false, "DELETE / HTTP/1.1\r\nContent-Length: 1\r\nHost: a\r\n\r\n" },
-	{ "chunked", "POST", "/", { "Host=a", "Expect=100-continue" }, CHUNKED, 0, NULL, false,
+	{ "none, with length", "PATCH", "/", { "Host=a", "Content-Length=0" }, NONE, 77,
+	    NULL, false, "PATCH / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n" },
+	{ "GET, empty", "GET", "/", { "Content-Length=0", "Host=a" }, LENGTH, 0, NULL,
+	    false, "GET / HTTP/1.1\r\nHost: a\r\n\r\n" },
+	{ "HEAD, empty", "HEAD", "/", { "Content-Length=0", "Host=a" }, LENGTH, 0, NULL,
+	    false, "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n" },
+	{ "DELETE, empty", "DELETE", "/", { "Content-Length=0", "Host=a" }, NONE, 0,
+	    NULL, false, "DELETE / HTTP/1.1\r\nHost: a\r\n\r\n" },
+	{ "DELETE with a body", "DELETE", "/", { "Content-Length=1", "Host=a" }, LENGTH,
+	    1, NULL, false,
+	    "DELETE / HTTP/1.1\r\nContent-Length: 1\r\nHost: a\r\n\r\n" },
+	{ "chunked", "POST", "/", { "Host=a", "Expect=100-continue" }, CHUNKED, 0, NULL,
+	    false,
 	    "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
 	    "Transfer-Encoding: chunked\r\n\r\n" },
 	{ "chunked in its place", "GET", "/",
-	    { "transfer-encoding=chunked", "Host=a", "Content-Length=5" }, CHUNKED, 0, NULL,
-	    false, "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nHost: a\r\n\r\n" },
+	    { "transfer-encoding=chunked", "Host=a", "Content-Length=5" }, CHUNKED, 0,
+	    NULL, false,
+	    "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nHost: a\r\n\r\n" },
 
-	{ "host instead", "GET", "/", { "A=1", "HOST=a", "B=2" }, NONE, 0, "other:80", false,
-	    "GET / HTTP/1.1\r\nA: 1\r\nHOST: other:80\r\nB: 2\r\n\r\n" },
+	{ "host instead", "GET", "/", { "A=1", "HOST=a", "B=2" }, NONE, 0, "other:80",
+	    false, "GET / HTTP/1.1\r\nA: 1\r\nHOST: other:80\r\nB: 2\r\n\r\n" },
 	{ "host where there is none", "GET", "/", { "A=1" }, NONE, 0, "other", false,
 	    "GET / HTTP/1.1\r\nHost: other\r\nA: 1\r\n\r\n" },
 	{ "no host", "GET", "/", { "A=1" }, NONE, 0, NULL, false,
 	    "GET / HTTP/1.1\r\nHost: localhost\r\nA: 1\r\n\r\n" },
 	{ "empty host", "GET", "/", { "Host=" }, NONE, 0, NULL, false,
 	    "GET / HTTP/1.1\r\nHost: \r\n\r\n" },
-	{ "other control bytes in a value", "GET", "/", { "Host=a", "A=\x01\x7f" }, NONE, 0,
-	    NULL, false, "GET / HTTP/1.1\r\nHost: a\r\nA: \x01\x7f\r\n\r\n" },
+	{ "other control bytes in a value", "GET", "/", { "Host=a", "A=\x01\x7f" },
+	    NONE, 0, NULL, false, "GET / HTTP/1.1\r\nHost: a\r\nA: \x01\x7f\r\n\r\n" },
 
 	{ "two hosts", "GET", "/", { "Host=a", "host=a" }, NONE, 0, NULL, false, NULL },
-	{ "two hosts, another instead", "GET", "/", { "Host=a", "host=a" }, NONE, 0, "b", false,
+	{ "two hosts, another instead", "GET", "/", { "Host=a", "host=a" }, NONE, 0,
+	    "b", false, NULL },
+	{ "CR in a value", "GET", "/", { "Host=a", "A=b\rc" }, NONE, 0, NULL, false,
 	    NULL },
-	{ "CR in a value", "GET", "/", { "Host=a", "A=b\rc" }, NONE, 0, NULL, false, NULL },
-	{ "LF in a value", "GET", "/", { "Host=a", "A=bcdefghijkl\n" }, NONE, 0, NULL, false,
-	    NULL },
-	{ "LF in a value to drop", "GET", "/", { "Host=a", "Upgrade=b\n" }, NONE, 0, NULL,
+	{ "LF in a value", "GET", "/", { "Host=a", "A=bcdefghijkl\n" }, NONE, 0, NULL,
 	    false, NULL },
+	{ "LF in a value to drop", "GET", "/", { "Host=a", "Upgrade=b\n" }, NONE, 0,
+	    NULL, false, NULL },
 	{ "LF in the host", "GET", "/", { "Host=a" }, NONE, 0, "b\nc: d", false, NULL },
 	{ "no name", "GET", "/", { "Host=a", "=b" }, NONE, 0, NULL, false, NULL },
-	{ "space in a name", "GET", "/", { "Host=a", "A b=c" }, NONE, 0, NULL, false, NULL },
-	{ "colon in a name", "GET", "/", { "Host=a", "A:=c" }, NONE, 0, NULL, false, NULL },
-	{ "LF in a name", "GET", "/", { "Host=a", "A\nB=c" }, NONE, 0, NULL, false, NULL },
+	{ "space in a name", "GET", "/", { "Host=a", "A b=c" }, NONE, 0, NULL, false,
+	    NULL },
+	{ "colon in a name", "GET", "/", { "Host=a", "A:=c" }, NONE, 0, NULL, false,
+	    NULL },
+	{ "LF in a name", "GET", "/", { "Host=a", "A\nB=c" }, NONE, 0, NULL, false,
+	    NULL },
 	{ "no method", "", "/", { "Host=a" }, NONE, 0, NULL, false, NULL },
-	{ "space in the method", "GET /", "/", { "Host=a" }, NONE, 0, NULL, false, NULL },
+	{ "space in the method", "GET /", "/", { "Host=a" }, NONE, 0, NULL, false,
+	    NULL },
 	{ "LF in the method", "GET\n", "/", { "Host=a" }, NONE, 0, NULL, false, NULL },
 	{ "no target", "GET", "", { "Host=a" }, NONE, 0, NULL, false, NULL },
-	{ "space in the target", "GET", "/a HTTP/1.1", { "Host=a" }, NONE, 0, NULL, false, NULL },
-	{ "tab in the target", "GET", "/a\tb", { "Host=a" }, NONE, 0, NULL, false, NULL },
-	{ "LF in the target", "GET", "/a\nb", { "Host=a" }, NONE, 0, NULL, false, NULL },
-	{ "CR in the target", "GET", "/aaaaaaaaaaaa\r", { "Host=a" }, NONE, 0, NULL, false,
+	{ "space in the target", "GET", "/a HTTP/1.1", { "Host=a" }, NONE, 0, NULL,
+	    false, NULL },
+	{ "tab in the target", "GET", "/a\tb", { "Host=a" }, NONE, 0, NULL, false,
 	    NULL },
+	{ "LF in the target", "GET", "/a\nb", { "Host=a" }, NONE, 0, NULL, false,
+	    NULL },
+	{ "CR in the target", "GET", "/aaaaaaaaaaaa\r", { "Host=a" }, NONE, 0, NULL,
+	    false, NULL },
 };
 
 static struct request_head
