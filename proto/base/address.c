@@ -126,9 +126,7 @@ suggest_address(const char *text, struct text *reason)
 	struct host_port cut;
 	uint16_t port;
 
-	if (text[0] == ':')
-		text++;
-	if (port_parse(text, &port)) {
+	if (port_parse(text[0] == ':' ? text + 1 : text, &port)) {
 		text_addf(reason, "; did you mean 0.0.0.0:%u?", port);
 		return;
 	}

@@ -355,8 +355,8 @@ setting_check_whole(
 
 	if (setting->kind != SETTING_LIST || (int64_t)list->count >= setting->min)
 		return 0;
-	text_addf(
-	    reason, "at least %" PRId64 " %s is needed", setting->min, setting->value);
+	text_addf(reason, "is empty, at least %" PRId64 " is needed: %s", setting->min,
+	    setting->value);
 	return -EINVAL;
 }
 
