@@ -10,19 +10,19 @@ def flag(name: str, value: object) -> list[str]:
 # ---- ingress: sizes
 
 def head_bytes(value: int) -> list[str]:
-    return flag("head-bytes-max", value)
+    return flag("request-head-bytes-max", value)
 
 
 def fields(value: int) -> list[str]:
-    return flag("head-fields-max", value)
+    return flag("request-fields-max", value)
 
 
 def target_bytes(value: int) -> list[str]:
-    return flag("target-bytes-max", value)
+    return flag("request-target-bytes-max", value)
 
 
 def body_bytes(value: int) -> list[str]:
-    return flag("body-bytes-max", value)
+    return flag("request-body-bytes-max", value)
 
 
 def waiting_calls(value: int) -> list[str]:
@@ -36,7 +36,7 @@ def head_timeout(value_ms: int) -> list[str]:
 
 
 def body_timeout(value_ms: int) -> list[str]:
-    return flag("body-timeout-ms", value_ms)
+    return flag("body-idle-timeout-ms", value_ms)
 
 
 def client_stall(value_ms: int) -> list[str]:

@@ -6,14 +6,16 @@ import os
 import socket
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Mapping, Sequence
 
 from .client import Client
 from .peer import Address
+from .places import ROOT
 from .program import Program
 from .server import RawServer
+from .wire import Link, ScriptedIngress, ScriptedShim
 
-ROOT = Path(__file__).resolve().parents[3]
 LOOPBACK = "127.0.0.1:0"
 
 
@@ -105,10 +107,10 @@ class Shim(Program):
     def __init__(self, log_path: Path, ingress: Ingress | str | Sequence[str],
                  server: RawServer | None = None, command: Sequence[str] = (),
                  function: str = "default", extra: Sequence[str] = (),
-                 env: Mapping[str, str] | None = None) -> None:
+                 env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()) -> None:
         endpoints = ([ingress.shims] if isinstance(ingress, Ingress)
                      else [ingress] if isinstance(ingress, str) else list(ingress))
-        argv = [str(SHIM_BIN), "--log-format", "text", "--ingress", ",".join(endpoints),
+        argv = [*prefix, str(SHIM_BIN), "--log-format", "text", "--ingress", ",".join(endpoints),
                 "--function", function]
         if server is not None:
             argv += ["--port", str(server.port) if server.port else f"unix:{server.path}"]
@@ -129,6 +131,7 @@ class Stack:
         self.folder = folder
         self.programs: list[Program] = []
         self.servers: list[RawServer] = []
+        self.links: list[Link] = []
         self._count = 0
 
     # ---- starting
@@ -159,6 +162,17 @@ class Stack:
 
     def run(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Program:
         return self.add(Program(name, argv, self.log_path(name), env))
+
+    def scripted_shim(self, pb: ModuleType, **more: object) -> ScriptedShim:
+        """A shim of the test's own at the ingress of this stack."""
+        link = ScriptedShim(pb, self.ingress.shims, **more)  # type: ignore[arg-type]
+        self.links.append(link)
+        return link
+
+    def scripted_ingress(self, pb: ModuleType, **more: object) -> ScriptedIngress:
+        link = ScriptedIngress(pb, **more)  # type: ignore[arg-type]
+        self.links.append(link)
+        return link
 
     # ---- the usual pair
 
@@ -193,8 +207,13 @@ class Stack:
         for program in self.programs:
             if isinstance(program, Ingress):
                 program.close_clients()
+        for link in self.links:
+            if isinstance(link, ScriptedShim):
+                attempt(link.close)
         for program in reversed(self.programs):
             attempt(program.stop)
+        for link in self.links:
+            attempt(link.close)
         for server in self.servers:
             attempt(server.close)
             attempt(server.check)
