@@ -1,0 +1,52 @@
+# lib.sh: what scripts/demo and scripts/test share.  Sourced by them, not run.
+# shellcheck shell=bash
+
+# What building both programs takes, by Debian 12's names.
+BUILD_PACKAGES=(build-essential cmake ninja-build pkg-config libmicrohttpd-dev libzmq3-dev
+	libsodium-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libcjson-dev
+	libuv1-dev node-llhttp uthash-dev zlib1g-dev)
+
+say() {
+	printf '%s: %s\n' "${0##*/}" "$*"
+}
+
+die() {
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit 1
+}
+
+is_installed() {
+	[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# need_packages NAME...: installs those that are missing; calls apt only if some are.
+need_packages() {
+	local name missing=() as_root=()
+
+	if ! command -v dpkg-query >/dev/null; then
+		say "this is not Debian: what is needed must be there already (${*})"
+		return
+	fi
+	for name in "$@"; do
+		is_installed "$name" || missing+=("$name")
+	done
+	[ ${#missing[@]} -gt 0 ] || return 0
+	if [ "$(id -u)" != 0 ]; then
+		command -v sudo >/dev/null ||
+			die "missing packages; as root: apt-get install ${missing[*]}"
+		as_root=(sudo)
+	fi
+	say "installing with apt-get: ${missing[*]}"
+	"${as_root[@]}" apt-get update -q
+	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+		apt-get install -q -y --no-install-recommends "${missing[@]}"
+}
+
+# build PRESET [TARGET...]: configures and builds into build/PRESET.
+build() {
+	local preset=$1
+	shift
+	say "building build/$preset"
+	cmake --preset "$preset" --log-level=WARNING >/dev/null &&
+		cmake --build --preset "$preset" ${1:+--target "$@"}
+}
