@@ -162,7 +162,6 @@ admin_free(struct admin *admin)
 {
 	if (!admin)
 		return;
-	uv_poll_stop(&admin->poll);
-	MHD_stop_daemon(admin->daemon);
 	uv_close((uv_handle_t *)&admin->poll, on_closed);
+	MHD_stop_daemon(admin->daemon);
 }

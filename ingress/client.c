@@ -309,10 +309,24 @@ send_piece(struct client *client, const char *data, size_t bytes, bool last)
 	gateway_touch(front_gateway(client->front), exchange);
 }
 
+/* How many of these bytes the reader may have: of a body, what the stream has credit for
+ * beside what has been gathered already. */
+static size_t
+allowance(const struct client *client, size_t bytes, size_t piece_bytes)
+{
+	size_t room;
+
+	if (!client->exchange || client->exchange->state == EXCHANGE_OVER)
+		return bytes;
+	room = exchange_room_bytes(client->exchange);
+	room = room > piece_bytes ? room - piece_bytes : 0;
+	return bytes < room ? bytes : room;
+}
+
 /*
- * Gives bytes to the reader until the request is over or the bytes are.  The pieces of a
- * chunked body are moved together, so that one read is one event however it was chunked.
- * Returns how many bytes were used.
+ * Gives bytes to the reader until the request is over, the bytes are, or the credit is.
+ * The pieces of a chunked body are moved together, so that one read is one event however it
+ * was chunked.  Returns how many bytes were used.
  */
 static size_t
 feed(struct client *client, char *data, size_t bytes)
@@ -322,9 +336,10 @@ feed(struct client *client, char *data, size_t bytes)
 	size_t piece_bytes = 0;
 
 	for (;;) {
+		size_t given = allowance(client, bytes - used, piece_bytes);
 		size_t consumed;
-		enum request_event event = request_reader_read(
-		    &client->reader, data + used, bytes - used, &consumed);
+		enum request_event event =
+		    request_reader_read(&client->reader, data + used, given, &consumed);
 
 		used += consumed;
 		switch (event) {
@@ -340,6 +355,8 @@ feed(struct client *client, char *data, size_t bytes)
 			piece_bytes += client->reader.body_bytes;
 			break;
 		case REQUEST_MORE:
+			if (given > 0 && used < bytes)
+				break; /* there is framing, which costs no credit */
 			if (client->exchange)
 				send_piece(client, piece, piece_bytes, false);
 			return used;

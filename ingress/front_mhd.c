@@ -611,9 +611,8 @@ end_linger(struct front *front, struct lingering *linger)
 		at = &(*at)->next;
 	*at = linger->next;
 	front->lingering_count--;
-	uv_poll_stop(&linger->poll);
-	close(linger->fd);
 	uv_close((uv_handle_t *)&linger->poll, on_linger_closed);
+	close(linger->fd);
 }
 
 static void
@@ -792,15 +791,13 @@ front_free(struct front *front)
 	for (size_t i = 0; i < front->lanes_count; i++) {
 		struct lane *lane = front->lanes[i];
 
-		uv_poll_stop(&lane->poll);
+		uv_close((uv_handle_t *)&lane->poll, on_lane_closed);
 		tap_enter();
 		MHD_stop_daemon(lane->daemon);
 		tap_leave();
-		uv_close((uv_handle_t *)&lane->poll, on_lane_closed);
 	}
 	while (front->lingering)
 		end_linger(front, front->lingering);
-	uv_poll_stop(&front->watch_poll);
 	uv_close((uv_handle_t *)&front->watch_poll, NULL);
 	uv_run(front->loop, UV_RUN_NOWAIT);
 	close(front->watch_fd);

@@ -166,7 +166,7 @@ listener_free(struct listener *listener)
 	const struct sockaddr_un *path = (const struct sockaddr_un *)&listener->address;
 	if (path->sun_family == AF_UNIX && path->sun_path[0])
 		unlink(path->sun_path);
-	uv_poll_stop(&listener->poll);
-	close(listener->fd);
+	int fd = listener->fd;
 	uv_close((uv_handle_t *)&listener->poll, on_closed);
+	close(fd);
 }

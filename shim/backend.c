@@ -121,9 +121,8 @@ close_connection(struct backend_connection *connection)
 		pool_del(connection);
 	if (!connection->connected)
 		connecting_del(connection);
-	uv_poll_stop(&connection->poll);
-	close(connection->fd);
 	uv_close((uv_handle_t *)&connection->poll, on_closed);
+	close(connection->fd);
 }
 
 static void
