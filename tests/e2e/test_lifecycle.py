@@ -23,8 +23,7 @@ from harness.stack import SHIM_BIN, free_port
 LOST_S = 1.5
 GRACE_S = 7  # the last 5 seconds of it are the command's
 
-# An HTTP server in one line of Python: GET / answers its pid, /slow waits for a file.
-COMMAND = str(Path(__file__).parent / "harness" / "sample_server.py")
+COMMAND = str(Path(__file__).parent / "servers" / "sample_server.py")
 
 
 def holding(server, body: bytes = b"held"):

@@ -31,7 +31,9 @@ class Turnstile:
                     conn.close()
                     return None
                 continue
-            return http.reply(body=request.target)
+            if not conn.is_closed_now():
+                return http.reply(body=request.target)
+            self.passes.put(None)
 
     def next(self) -> bytes:
         return self.arrived.get(timeout=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import socket
 import threading
 import time
@@ -55,16 +56,8 @@ def test_welcome_says_what_a_shim_needs(shim):
     assert welcome.message_bytes_max >= 1 << 20
 
 
-def test_a_ping_is_answered(shim, pb):
-    shim.send(ping=pb.Ping(id=4711))
-    deadline_batches = []
-
-    def ponged() -> bool:
-        while not shim.batches.empty():
-            deadline_batches.append(shim.batches.get())
-        return any(batch.pong.id == 4711 for batch in deadline_batches)
-
-    wait_until(ponged, "a pong")
+def test_a_ping_is_answered(shim):
+    shim.round_trip()
 
 
 def test_it_pings_a_quiet_link(shim):
@@ -176,8 +169,7 @@ def test_without_credit_it_sends_no_more_than_the_first_window(ingress, pb):
     call = shim.calls[scope.call]
     # Only the first event goes without credit; what follows fits in the window.
     wait_until(lambda: call.cost > window // 2, "body events")
-    shim.send(ping=pb.Ping(id=1))
-    wait_until(lambda: any(batch.pong.id == 1 for batch in iter_batches(shim)), "a pong")
+    shim.round_trip()
     assert call.cost <= window + EVENT_COST
     client.reset()
     shim.wait(lambda: scope.call in shim.cancelled, "the cancel")
@@ -222,9 +214,10 @@ def test_pieces_come_as_they_are_sent(ingress, shim):
 def test_a_body_in_a_frame_of_its_own(ingress, shim, pb):
     client = ask_later(ingress)
     scope, _body = shim.read_request()
-    data = os.urandom(200_000)
+    data = os.urandom(20_000)
+    start = shim.start(scope.call)
     last = shim.event(scope.call, http_response_body=pb.HttpBody(body_frame_bytes=len(data)))
-    shim.send(shim.start(scope.call), last, payloads=[data])
+    shim.send(start, last, payloads=[data])
     assert client.read_response().body == data
 
 
@@ -406,8 +399,10 @@ def test_more_than_the_credit_is_a_violation(ingress, shim, pb):
     window = shim.welcomes[0].initial_credit
     pieces = [shim.body(scope.call, b"x" * 4000, more_body=True) for _ in range(window // 4000 + 300)]
     shim.send(shim.start(scope.call), *pieces)
-    text = client.expect_closed()
-    assert b"protocol_violation" in text or b"0\r\n\r\n" not in text
+    try:
+        assert_error(client.read_response(), 502, "protocol_violation")
+    except Closed:
+        pass  # its head had gone out already
     ingress.ingress.wait_log("protocol_violation")
     late = ask_later(ingress)
     scope, _body = shim.read_request()
@@ -521,21 +516,28 @@ def test_strangers_on_the_shims_port_harm_nobody(ingress, shim):
 
 # ---- where calls go
 
+def assert_quiet(link, seconds: float = 0.3) -> None:
+    """Nothing comes for a while."""
+    try:
+        event = link.events.get(timeout=seconds)
+    except queue.Empty:
+        return
+    pytest.fail(f"came although nothing should: {event}")
+
+
 def test_busy_puts_the_call_back_at_the_head(ingress, shim):
     """And the container gets nothing until it has reported free slots."""
     first = ask_later(ingress, "POST", "/first", body=b"a")
     scope, _body = shim.read_request()
     assert scope.http.target == b"/first"
     shim.send(shim.failed(scope.call, "BUSY"))
-    shim.wait(lambda: scope.call in shim.done or scope.call in shim.cancelled or True, "")
+    shim.round_trip()
     second = ask_later(ingress, "POST", "/second", body=b"b")
-    with pytest.raises(AssertionError):
-        shim.next_event(seconds=0.3)
+    assert_quiet(shim)
     shim.send(container=shim.status_message(shim.concurrency))
     again, body = shim.read_request()
     assert (again.http.target, body) == (b"/first", b"a")
     assert again.call != scope.call
-    assert again.http.context.attempt == 1
     later, body = shim.read_request()
     assert (later.http.target, body) == (b"/second", b"b")
     shim.answer(later.call, b"2")
@@ -562,8 +564,7 @@ def test_no_more_calls_than_the_concurrency(ingress, pb):
     shim = ingress.scripted_shim(pb, concurrency=2)
     clients = [ask_later(ingress, target=f"/{i}") for i in range(4)]
     open_calls = [shim.read_request()[0] for _ in range(2)]
-    with pytest.raises(AssertionError):
-        shim.next_event(seconds=0.3)
+    assert_quiet(shim)
     for i in range(4):
         scope = open_calls.pop(0)
         shim.answer(scope.call, scope.http.target)

@@ -23,7 +23,7 @@ FOREIGN = ("PORTHOLE_", "AWS_LWA_", "PORT", "HTTP_PROXY", "http_proxy", "ASAN_OP
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Our environment without what would leak into a program under test."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
-    env["ASAN_OPTIONS"] = f"abort_on_error=0:exitcode={SANITIZER_EXIT}"
+    env["ASAN_OPTIONS"] = f"abort_on_error=0:exitcode={SANITIZER_EXIT}:quarantine_size_mb=8"
     env["UBSAN_OPTIONS"] = f"print_stacktrace=1:halt_on_error=1:exitcode={SANITIZER_EXIT}"
     env["TSAN_OPTIONS"] = f"exitcode={SANITIZER_EXIT}"
     env["PYTHONUNBUFFERED"] = "1"

@@ -100,7 +100,9 @@ def serve_heads(on_head: OnRequest) -> OnConnection:
     return run
 
 
-def hello(_request: Request, _conn: ServerConnection) -> bytes:
+def hello(request: Request, _conn: ServerConnection) -> bytes:
+    if request.method == b"HEAD":
+        return b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
     return http.reply(body=b"hello")
 
 

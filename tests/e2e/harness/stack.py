@@ -74,7 +74,7 @@ class Ingress(Program):
     def wait_ready(self) -> "Ingress":
         line = self.wait_log(
             r'msg="?ready"? listen="?(\S+?)"? shims="?(\S+?)"? admin="?(\S+?)"?(?:\s|$)')
-        self.address = parse_listen(line[1])
+        self.address = parse_listen(line[1].split(",")[0])
         self.shims = line[2]
         self.admin = parse_listen(line[3])
         return self

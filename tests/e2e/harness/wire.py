@@ -107,6 +107,8 @@ class Link:
         self.welcomes: list[Any] = []
         self.statuses: list[Any] = []
         self.received_bytes = 0
+        self.pinged = 0
+        self.ponged = 0
         self.error: Exception | None = None
         self.acknowledges = True
         self.pongs = True
@@ -156,6 +158,7 @@ class Link:
             for state in batch.calls:
                 self._take_state(state)
             self.done.update(batch.done)
+            self.ponged = max(self.ponged, batch.pong.id)
             for name, into in (("hello", self.hellos), ("welcome", self.welcomes),
                                ("goodbye", self.goodbyes), ("container", self.statuses)):
                 if batch.HasField(name):
@@ -232,6 +235,13 @@ class Link:
                 assert not deadline.passed, f"not in time: {what}"
                 self.changed.wait(deadline.left)
             return value
+
+    def round_trip(self) -> None:
+        """Afterwards the peer has read everything that was sent before."""
+        self.pinged += 1
+        wanted = self.pinged
+        self.send(ping=self.pb.Ping(id=wanted))
+        self.wait(lambda: self.ponged >= wanted, "a pong")
 
     def next_event(self, kind: str | None = None, call: int | None = None,
                    seconds: float | None = None) -> Any:
