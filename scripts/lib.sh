@@ -42,11 +42,13 @@ need_packages() {
 		apt-get install -q -y --no-install-recommends "${missing[@]}"
 }
 
-# build PRESET [TARGET...]: configures and builds into build/PRESET.
+# configure PRESET [FLAG...]: build/PRESET is then ready to be built.
+configure() {
+	cmake --preset "$1" --log-level=WARNING "${@:2}" >/dev/null
+}
+
+# build PRESET [TARGET...]: all targets, or these, in build/PRESET.
 build() {
-	local preset=$1
-	shift
-	say "building build/$preset"
-	cmake --preset "$preset" --log-level=WARNING >/dev/null &&
-		cmake --build --preset "$preset" ${1:+--target "$@"}
+	say "building build/$1"
+	configure "$1" && cmake --build --preset "$1" ${2:+--target "${@:2}"}
 }
