@@ -165,7 +165,7 @@ def test_it_stops_the_client_when_the_server_does_not_read(wired, peer):
         return http.reply(body=b"%d" % sum(map(len, conn.body_pieces(request))))
 
     wired.servers[0].script(serve_heads(lazy))
-    size, piece = 64 << 20, b"x" * 65536
+    size, piece = 64 << 20, b"x" * 16384
     call = peer.new_call()
     peer.send(peer.scope(call, b"POST", framing="LENGTH",
                          fields=[(b"Host", b"a"), (b"Content-Length", b"%d" % size)]))
@@ -324,8 +324,9 @@ def test_more_than_the_credit_is_a_violation(wired, peer, pb):
     wired.servers[0].script(serve_heads(lambda request, conn: release.wait(10) and None))
     call = peer.new_call()
     window = peer.wait_hello().initial_credit
-    peer.send(peer.scope(call, b"POST", framing="CHUNKED"),
-              *(peer.request(call, b"x" * 4000, True) for _ in range(window // 4000 + 2000)))
+    peer.send(peer.scope(call, b"POST", framing="CHUNKED"))
+    for _ in range(window // (50 * 4000) + 40):
+        peer.send(*(peer.request(call, b"x" * 4000, True) for _ in range(50)))
     assert failure_of(peer, call).reason == pb.CallFailed.PROTOCOL_VIOLATION
     release.set()
 

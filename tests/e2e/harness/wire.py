@@ -20,7 +20,7 @@ from typing import Any, Callable, Iterable
 
 import zmq
 
-from .deadline import Deadline, PATIENCE_S
+from .deadline import Deadline, PATIENCE_S, wait_until
 from .http import Fields
 from .places import ROOT
 
@@ -329,26 +329,38 @@ class ScriptedShim(Link):
         self.send(self.start(call, status, fields), self.body(call, body))
 
 
+def bind(sock: zmq.Socket, endpoint: str) -> bool:
+    """ZeroMQ gives an address back some time after its socket was closed."""
+    try:
+        sock.bind(endpoint)
+    except zmq.ZMQError as error:
+        if error.errno == zmq.EADDRINUSE:
+            return False
+        raise
+    return True
+
+
 class ScriptedIngress(Link):
     """Binds, and plays the ingress for one shim."""
 
     def __init__(self, pb: ModuleType, credit: int = CREDIT, welcome: bool = True,
                  endpoint: str = "tcp://127.0.0.1:0") -> None:
         sock = zmq.Context.instance().socket(zmq.ROUTER)
-        sock.bind(endpoint)
+        wait_until(lambda: bind(sock, endpoint), f"{endpoint} is free")
         self.endpoint = sock.getsockopt_string(zmq.LAST_ENDPOINT)
         self.epoch = os.urandom(16)
         self.welcomes_peers = welcome
         self.last_call = 0
-        self.peers: list[bytes] = []
+        self.received_of: dict[bytes, int] = {}
         super().__init__(pb, sock, credit)
 
     def _strip(self, frames: list[bytes]) -> list[bytes]:
         if frames[0] != self.routing_id:
-            # A new connection: the newest one is who we talk to.
+            # Who spoke last is who we talk to; what was received is counted for each.
+            if self.routing_id is not None:
+                self.received_of[self.routing_id] = self.received_bytes
             self.routing_id = frames[0]
-            self.peers.append(frames[0])
-            self.received_bytes = 0
+            self.received_bytes = self.received_of.get(frames[0], 0)
         return frames[1:]
 
     def _wrap(self, frames: list[bytes]) -> list[bytes]:
