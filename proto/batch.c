@@ -57,9 +57,23 @@ batch_add(struct batch *batch, const Porthole__Batch *part)
 }
 
 void
+batch_add_packed(struct batch *batch, const uint8_t *packed, size_t packed_bytes)
+{
+	if (packed_bytes > 0)
+		memcpy(reserve(batch, packed_bytes), packed, packed_bytes);
+}
+
+bool
+batch_has_room(const struct batch *batch, const struct stream_event *event)
+{
+	return batch->used_bytes == 0 ||
+	    batch->used_bytes + event->packed_bytes <= FRAME_BYTES_MAX;
+}
+
+void
 batch_add_event(struct batch *batch, const struct stream_event *event)
 {
-	memcpy(reserve(batch, event->packed_bytes), event->packed, event->packed_bytes);
+	batch_add_packed(batch, event->packed, event->packed_bytes);
 	if (event->payload) {
 		batch->payloads[batch->payloads_count++] = payload_ref(event->payload);
 		batch->payloads_bytes += event->payload->bytes;

@@ -35,6 +35,12 @@ void batch_reset(struct batch *batch);
 /* Appends every field that is set in part, a Batch on the caller's stack. */
 void batch_add(struct batch *batch, const Porthole__Batch *part);
 
+/* Appends fields that are packed already. */
+void batch_add_packed(struct batch *batch, const uint8_t *packed, size_t packed_bytes);
+
+/* Is there room in the frame for the event?  In an empty batch for any. */
+bool batch_has_room(const struct batch *batch, const struct stream_event *event);
+
 /* Appends an event that is packed already, and its payload. */
 void batch_add_event(struct batch *batch, const struct stream_event *event);
 

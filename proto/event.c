@@ -164,6 +164,18 @@ event_cost(const Porthole__Event *event)
 	return cost + frame_bytes;
 }
 
+uint64_t
+event_need_bytes(const Porthole__Event *event)
+{
+	if (event_is_free(event))
+		return 0;
+
+	uint64_t frame_bytes;
+	uint64_t body_bytes = body_of(event, &frame_bytes);
+
+	return body_bytes + frame_bytes > 0 ? EVENT_COST_BYTES + body_bytes + frame_bytes : 1;
+}
+
 /* RFC 9110 section 5.6.2: tchar. */
 static const bool is_token_byte[256] = {
 	['!'] = true, ['#'] = true, ['$'] = true, ['%'] = true, ['&'] = true,
@@ -245,26 +257,108 @@ check_status(const Porthole__Event *event)
 	return status < 200 || status > 599 ? "a status that is not 200 to 599" : NULL;
 }
 
+static const char *
+check_http(const Porthole__HttpScope *scope)
+{
+	if (!is_token(scope->method.data, scope->method.len))
+		return "a method that is not a token";
+	if ((unsigned)scope->framing > PORTHOLE__HTTP_SCOPE__FRAMING__CHUNKED)
+		return "a framing that is not known";
+	return check_target(&scope->target);
+}
+
+/* RFC 6455 section 4.1: "The elements that comprise this value MUST be non-empty strings
+ * with characters in the range U+0021 to U+007E not including separator characters". */
+static const char *
+check_websocket(const Porthole__WebsocketScope *scope)
+{
+	for (size_t i = 0; i < scope->n_subprotocols; i++)
+		if (!is_token(scope->subprotocols[i], strlen(scope->subprotocols[i])))
+			return "a subprotocol that is not a token";
+	return check_target(&scope->target);
+}
+
+/* ASGI www.rst, "Accept - send event": the headers must not hold sec-websocket-protocol,
+ * it is what subprotocol is for. */
+static const char *
+check_accept(const Porthole__WebsocketAccept *accept)
+{
+	size_t bytes = strlen(accept->subprotocol);
+
+	if (bytes > 0 && !is_token(accept->subprotocol, bytes))
+		return "a subprotocol that is not a token";
+	for (size_t i = 0; i < accept->n_headers; i++) {
+		const struct field field = {
+			.name = (const char *)accept->headers[i]->name.data,
+			.name_bytes = accept->headers[i]->name.len,
+		};
+
+		if (field_is(&field, "sec-websocket-protocol"))
+			return "a header sec-websocket-protocol";
+	}
+	return NULL;
+}
+
+/*
+ * RFC 6455 section 7.4: 1004 is reserved; 1005, 1006 and 1015 say what happened and are
+ * never sent, so only a disconnect may tell of them; 1016 to 2999 are not defined.  0 is
+ * "not given".  Section 5.5: a control frame holds 125 bytes, two of them the code.
+ */
+static const char *
+check_close(const Porthole__WebsocketClose *close, bool is_disconnect)
+{
+	uint32_t code = close->code;
+	bool sent = code == 0 || (code >= 1000 && code <= 1003) ||
+	    (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999);
+	bool told = code == 1005 || code == 1006 || code == 1015;
+
+	if (!sent && !(is_disconnect && told))
+		return "a close code that is not allowed";
+	return close->reason.len > 123 ? "a close reason of more than 123 bytes" : NULL;
+}
+
+static const char *
+check_body(const Porthole__Event *event)
+{
+	uint64_t frame_bytes;
+	uint64_t body_bytes = body_of(event, &frame_bytes);
+
+	if (body_bytes > 0 && frame_bytes > 0)
+		return "a body both in the message and in a frame";
+	if (body_bytes > PAYLOAD_BYTES_MAX || frame_bytes > PAYLOAD_BYTES_MAX)
+		return "a body that is too large";
+	return NULL;
+}
+
+/* The rules of one kind of event. */
+static const char *
+check_kind(const Porthole__Event *event)
+{
+	switch (event->kind_case) {
+	case PORTHOLE__EVENT__KIND__NOT_SET:
+		return "no kind";
+	case PORTHOLE__EVENT__KIND_HTTP:
+		return check_http(event->http);
+	case PORTHOLE__EVENT__KIND_WEBSOCKET:
+		return check_websocket(event->websocket);
+	case PORTHOLE__EVENT__KIND_WEBSOCKET_ACCEPT:
+		return check_accept(event->websocket_accept);
+	case PORTHOLE__EVENT__KIND_WEBSOCKET_CLOSE:
+		return check_close(event->websocket_close, false);
+	case PORTHOLE__EVENT__KIND_WEBSOCKET_DISCONNECT:
+		return check_close(event->websocket_disconnect, true);
+	default:
+		return check_status(event);
+	}
+}
+
 const char *
 event_check(const Porthole__Event *event)
 {
-	const char *wrong = NULL;
+	const char *wrong = check_kind(event);
 
-	if (event->kind_case == PORTHOLE__EVENT__KIND__NOT_SET)
-		return "no kind";
-	if (event->kind_case == PORTHOLE__EVENT__KIND_HTTP) {
-		wrong = check_target(&event->http->target);
-		if (!wrong && !is_token(event->http->method.data, event->http->method.len))
-			wrong = "a method that is not a token";
-	} else if (event->kind_case == PORTHOLE__EVENT__KIND_WEBSOCKET)
-		wrong = check_target(&event->websocket->target);
 	if (!wrong)
-		wrong = check_status(event);
-	uint64_t frame_bytes;
-	if (!wrong && body_of(event, &frame_bytes) > 0 && frame_bytes > 0)
-		wrong = "a body both in the message and in a frame";
-	if (!wrong && frame_bytes > PAYLOAD_BYTES_MAX)
-		wrong = "a body frame that is too large";
+		wrong = check_body(event);
 	return wrong ? wrong : check_headers(event);
 }
 
@@ -367,6 +461,10 @@ shim_http(struct event_order *order, const Porthole__Event *event)
 static const char *
 shim_websocket(struct event_order *order, const Porthole__Event *event)
 {
+	/* ASGI, "WebSocket Denial Response": no other event once it has begun. */
+	if (order->denied &&
+	    event->kind_case != PORTHOLE__EVENT__KIND_WEBSOCKET_HTTP_RESPONSE_BODY)
+		return "not an event that may follow websocket.http.response.start";
 	switch (event->kind_case) {
 	case PORTHOLE__EVENT__KIND_WEBSOCKET_ACCEPT:
 		if (order->accepted)
@@ -374,16 +472,14 @@ shim_websocket(struct event_order *order, const Porthole__Event *event)
 		order->accepted = true;
 		return NULL;
 	case PORTHOLE__EVENT__KIND_WEBSOCKET_SEND:
-		return order->accepted && !order->denied
-		    ? NULL
-		    : "websocket.send before websocket.accept";
+		return order->accepted ? NULL : "websocket.send before websocket.accept";
 	case PORTHOLE__EVENT__KIND_WEBSOCKET_CLOSE:
 		order->state = ORDER_ENDED;
 		return NULL;
 	case PORTHOLE__EVENT__KIND_WEBSOCKET_HTTP_RESPONSE_START:
 		if (order->accepted)
 			return "websocket.http.response.start after websocket.accept";
-		order->accepted = order->denied = true;
+		order->denied = true;
 		return NULL;
 	case PORTHOLE__EVENT__KIND_WEBSOCKET_HTTP_RESPONSE_BODY:
 		if (!order->denied)

@@ -22,13 +22,21 @@ const char *event_name(const Porthole__Event *event);
 uint64_t event_cost(const Porthole__Event *event);
 bool event_is_free(const Porthole__Event *event);
 
+/*
+ * The credit that must be left for it to be sent: room for its body, and any at all for
+ * an event without one.  Its fields may overdraw, since nobody can cut them in two.
+ */
+uint64_t event_need_bytes(const Porthole__Event *event);
+
 /* The bytes that the event says follow in a frame of their own; 0: none. */
 uint64_t event_frame_bytes(const Porthole__Event *event);
 
 /*
  * Do its fields keep the rules?  NULL, or a literal that says which is broken.
- * Header names are tokens, values hold no CR, LF or NUL, statuses are in their range.
- * Source: RFC 9110 sections 5.1, 5.5 and 15; ASGI www.rst.
+ * Header names are tokens, values hold no CR, LF or NUL, statuses and close codes are in
+ * their range, subprotocols are tokens.
+ * Source: RFC 9110 sections 5.1, 5.5 and 15; RFC 6455 sections 4.1, 5.5 and 7.4; ASGI
+ * www.rst.
  */
 const char *event_check(const Porthole__Event *event);
 
@@ -47,8 +55,8 @@ enum event_order_state {
 struct event_order {
 	enum event_order_state state;
 	bool websocket;
-	bool accepted; /* websocket.accept or a denial came */
-	bool denied;
+	bool accepted; /* websocket.connect came, or websocket.accept */
+	bool denied;   /* websocket.http.response.start came */
 	bool trailers; /* http.response.start promised them */
 };
 

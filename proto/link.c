@@ -19,6 +19,8 @@
 #define TURN_BYTES (64 * 1024)
 /* Numbers in one `done` list. */
 #define DONE_MAX 1024
+/* So many of them are worth a batch of their own. */
+#define DONE_TELL 256
 /* What is received without being confirmed: a quarter of the window. */
 #define RECEIVED_TELL_BYTES (LINK_WINDOW_BYTES / 4)
 
@@ -43,6 +45,13 @@ link_done(struct link *link)
 	batch_done(&link->control);
 	free(link->done);
 	link->done = NULL;
+}
+
+/* Numbers are given one after the other: as they are they spread over all buckets. */
+static unsigned
+hash_of(uint64_t number)
+{
+	return (unsigned)number;
 }
 
 uint64_t
@@ -98,6 +107,7 @@ void
 link_call_attach(struct link_call *call, struct link *link, uint64_t number)
 {
 	assert(!call->link && number > link->newest_number);
+	assert(link->side == LINK_SHIM || call->out.head);
 	call->link = link;
 	call->number = number;
 	call->stop = call->cancel = call->state_due = false;
@@ -106,7 +116,8 @@ link_call_attach(struct link_call *call, struct link *link, uint64_t number)
 	stream_in_init(&call->in, link->budget);
 	stream_out_rewind(&call->out, number, link->initial_credit_bytes);
 	link->newest_number = number;
-	HASH_ADD(hh, link->calls, number, sizeof(call->number), call);
+	HASH_ADD_BYHASHVALUE(
+	    hh, link->calls, number, sizeof(call->number), hash_of(number), call);
 	if (call->out.unsent)
 		enqueue(call);
 }
@@ -134,7 +145,8 @@ void
 link_call_send(struct link_call *call, Porthole__Event *event, struct payload *payload)
 {
 	stream_out_append(&call->out, call->number, event, payload);
-	enqueue(call);
+	if (stream_out_next(&call->out))
+		enqueue(call);
 }
 
 static void
@@ -203,6 +215,13 @@ window_is_open(const struct link *link)
 	return link->sent_bytes - link->sent_heard_bytes < LINK_WINDOW_BYTES;
 }
 
+/* States and pongs are held back from a peer that sends but does not read. */
+static bool
+may_speak(const struct link *link)
+{
+	return link->sent_bytes - link->sent_heard_bytes < 2 * (uint64_t)LINK_WINDOW_BYTES;
+}
+
 static bool
 has_states(const struct link *link)
 {
@@ -219,9 +238,11 @@ link_has_output(const struct link *link)
 	if (link->control.used_bytes > 0 ||
 	    link->received_bytes - link->received_told_bytes >= RECEIVED_TELL_BYTES)
 		return true;
-	if (!link->ready_head)
+	if (!may_speak(link))
 		return false;
-	return window_is_open(link) || has_states(link);
+	if (link->pong_due || link->done_count >= DONE_TELL)
+		return true;
+	return link->ready_head && (window_is_open(link) || has_states(link));
 }
 
 static void
@@ -251,7 +272,8 @@ collect_events(struct link_call *call, struct batch *batch)
 
 	const struct stream_event *event = stream_out_next(&call->out);
 
-	while (event && !batch_is_full(batch) && batch_bytes(batch) < end_bytes) {
+	while (event && !batch_is_full(batch) && batch_has_room(batch, event) &&
+	    batch_bytes(batch) < end_bytes) {
 		batch_add_event(batch, event);
 		stream_out_sent(&call->out);
 		event = stream_out_next(&call->out);
@@ -262,13 +284,15 @@ static void
 collect_control(struct link *link, struct batch *batch)
 {
 	Porthole__Batch part = PORTHOLE__BATCH__INIT;
+	Porthole__Ping pong = PORTHOLE__PING__INIT;
 	size_t count = link->done_count < DONE_MAX ? link->done_count : DONE_MAX;
 
-	if (link->control.used_bytes > 0) {
-		struct batch swap = *batch;
-
-		*batch = link->control;
-		link->control = swap;
+	batch_add_packed(batch, link->control.bytes, link->control.used_bytes);
+	batch_reset(&link->control);
+	if (link->pong_due && may_speak(link)) {
+		pong.id = link->pong_id;
+		part.pong = &pong;
+		link->pong_due = false;
 	}
 	if (link->received_told_bytes != link->received_bytes) {
 		part.received_bytes = link->received_bytes;
@@ -286,11 +310,11 @@ link_collect(struct link *link, struct batch *batch)
 	assert(batch->used_bytes == 0 && batch->payloads_count == 0);
 	if (!link_has_output(link))
 		return false;
-	collect_control(link, batch);
 
 	struct link_call *last = link->ready_tail;
-	struct link_call *call = link->ready_head;
+	struct link_call *call = may_speak(link) ? link->ready_head : NULL;
 	bool open = window_is_open(link);
+	collect_control(link, batch);
 	while (call && !batch_is_full(batch)) {
 		struct link_call *next = call->ready_next;
 		bool is_last = call == last;
@@ -310,7 +334,7 @@ link_collect(struct link *link, struct batch *batch)
 		call = next;
 	}
 	link->sent_bytes += batch_bytes(batch);
-	return true;
+	return batch->used_bytes > 0;
 }
 
 /* ---- receiving */
@@ -320,7 +344,8 @@ find(const struct link *link, uint64_t number)
 {
 	struct link_call *call;
 
-	HASH_FIND(hh, link->calls, &number, sizeof(number), call);
+	HASH_FIND_BYHASHVALUE(
+	    hh, link->calls, &number, sizeof(number), hash_of(number), call);
 	return call;
 }
 
@@ -384,10 +409,13 @@ call_of_event(struct link *link, const Porthole__Event *event)
 	if (call)
 		return call;
 	/* A number that was used before is that of a call that has ended. */
-	if (link->side == LINK_SHIM && event->call > link->newest_number)
-		return link->ops->on_open(link->arg, link, event->call);
-	link->dropped_events++;
-	return NULL;
+	if (link->side == LINK_SHIM && event->call > link->newest_number) {
+		call = link->ops->on_open(link->arg, link, event->call);
+		link->newest_number = event->call; /* also if it was not wanted */
+	}
+	if (!call)
+		link->dropped_events++;
+	return call;
 }
 
 static void
@@ -400,7 +428,7 @@ receive_event(struct link *link, const Porthole__Event *event, struct payload *p
 		return;
 	link->events_received++;
 	switch (stream_in_accept(
-	    &call->in, event->sequence, event_cost(event), event_is_free(event))) {
+	    &call->in, event->sequence, event_cost(event), event_need_bytes(event))) {
 	case STREAM_IN_DUPLICATE:
 		return;
 	case STREAM_IN_GAP:
@@ -430,12 +458,8 @@ receive_control(struct link *link, const Porthole__Batch *batch)
 	    batch->received_bytes <= link->sent_bytes)
 		link->sent_heard_bytes = batch->received_bytes;
 	if (batch->ping) {
-		Porthole__Ping pong = PORTHOLE__PING__INIT;
-		Porthole__Batch part = PORTHOLE__BATCH__INIT;
-
-		pong.id = batch->ping->id;
-		part.pong = &pong;
-		link_send_control(link, &part);
+		link->pong_due = true;
+		link->pong_id = batch->ping->id;
 	}
 	if (batch->hello && link->ops->on_hello)
 		link->ops->on_hello(link->arg, link, batch->hello);
@@ -448,11 +472,13 @@ receive_control(struct link *link, const Porthole__Batch *batch)
 static void
 receive_batch(struct link *link, const Porthole__Batch *batch, struct payload *const *payloads)
 {
+	uint64_t opened_number = link->newest_number;
 	size_t used = 0;
 
 	receive_control(link, batch);
 	for (size_t i = 0; i < batch->n_calls; i++)
-		receive_state(link, batch->calls[i]);
+		if (batch->calls[i]->call <= opened_number)
+			receive_state(link, batch->calls[i]);
 	for (size_t i = 0; i < batch->n_events; i++) {
 		const Porthole__Event *event = batch->events[i];
 		bool has_frame = event_frame_bytes(event) > 0;
@@ -460,6 +486,10 @@ receive_batch(struct link *link, const Porthole__Batch *batch, struct payload *c
 		receive_event(link, event, has_frame ? payloads[used] : NULL);
 		used += has_frame;
 	}
+	/* A state of a call that this batch opens would have found nothing before. */
+	for (size_t i = 0; i < batch->n_calls; i++)
+		if (batch->calls[i]->call > opened_number)
+			receive_state(link, batch->calls[i]);
 	for (size_t i = 0; i < batch->n_done; i++) {
 		struct link_call *call = find(link, batch->done[i]);
 
@@ -479,7 +509,7 @@ link_receive(struct link *link, const uint8_t *frame, size_t frame_bytes,
 	int result = 0;
 
 	if (!batch) {
-		*out_text = "a frame that is not a Batch";
+		*out_text = "a frame that is not a Batch, or one that is too large";
 		result = -EBADMSG;
 	} else {
 		const char *wrong = pair_frames(batch, payloads, payloads_count);

@@ -33,7 +33,8 @@ struct link;
 struct link_call;
 
 /* What a link tells its owner.  Every message and event is borrowed until the call
- * returns; a payload that is kept takes a reference.  Any of them may end calls. */
+ * returns; a payload that is kept takes a reference.  Any of them may end calls, but the
+ * link itself must live until link_receive has returned. */
 struct link_ops {
 	/* Shim: a call that was never seen.  Returns its link_call, attached with
 	 * link_call_init, or NULL to have its events dropped. */
@@ -49,8 +50,8 @@ struct link_ops {
 	void (*on_cancel)(void *arg, struct link_call *call, const char *reason);
 	/* The ingress has everything: forget the call. */
 	void (*on_done)(void *arg, struct link_call *call);
-	/* The peer broke a rule within this call: its end.  event_text names the event,
-	 * rule the rule. */
+	/* The peer broke a rule within this call: its end, for the owner to carry out.
+	 * event_text names the event, rule the rule. */
 	void (*on_violation)(void *arg, struct link_call *call, const char *event_text,
 	    const char *rule);
 	/* Control messages; NULL members are ignored. */
@@ -93,6 +94,8 @@ struct link {
 	size_t done_count;
 	size_t done_capacity;
 	struct batch control; /* packed control messages that wait */
+	uint64_t pong_id;     /* of the newest ping */
+	bool pong_due;
 	uint64_t sent_bytes;
 	uint64_t sent_heard_bytes; /* of them the peer has */
 	uint64_t received_bytes;
@@ -107,7 +110,8 @@ void link_init(struct link *link, enum link_side side, const struct link_ops *op
 void link_done(struct link *link);
 
 /* Puts a call on the link under number; the shim gives the number that it was opened
- * with, the ingress link_next_number(). */
+ * with, the ingress link_next_number().  At the ingress the scope must have been appended:
+ * calls are opened in the order of their numbers. */
 void link_call_init(struct link_call *call);
 void link_call_attach(struct link_call *call, struct link *link, uint64_t number);
 uint64_t link_next_number(const struct link *link);
@@ -123,7 +127,8 @@ void link_call_send(struct link_call *call, Porthole__Event *event, struct paylo
 void link_call_consume(struct link_call *call, uint64_t cost_bytes);
 void link_call_stop(struct link_call *call);
 void link_call_cancel(struct link_call *call);
-/* Ingress: say that everything of this number has arrived. */
+/* Ingress: say that everything of this number has arrived.  It goes with the next batch
+ * and makes none by itself until DONE_TELL of them wait: a ping at the latest takes it. */
 void link_say_done(struct link *link, uint64_t number);
 
 /* Control messages are packed at once and go out with the next batch, before events. */
@@ -147,7 +152,8 @@ int link_receive(struct link *link, const uint8_t *frame, size_t frame_bytes,
     struct payload *const *payloads, size_t payloads_count, const char **out_text)
     __attribute__((warn_unused_result));
 
-/* Bytes under way that the peer has not confirmed stay below this. */
+/* No event is sent while this many bytes are under way that the peer has not confirmed;
+ * at twice as many nothing but control messages and confirmations. */
 #define LINK_WINDOW_BYTES (4 * 1024 * 1024)
 
 #endif

@@ -12,6 +12,8 @@
 /* A stranger must finish the handshake within this. */
 #define HANDSHAKE_MS 5000
 #define BACKLOG 1024
+/* Messages of one peer that ZeroMQ may hold for us. */
+#define RECEIVE_MESSAGES_MAX 1000
 
 struct link_context {
 	void *zmq;
@@ -68,9 +70,10 @@ set_common(struct link_socket *socket)
 	int64_t message_bytes_max = FRAME_BYTES_MAX;
 	int r = 0;
 
-	/* Credit bounds what is queued; a full queue of ZeroMQ would only drop. */
+	/* Credit and the link's window bound what is queued; a full queue of ZeroMQ would
+	 * only drop.  Towards us a full queue stops reading, which is what is wanted. */
 	r = r ? r : set(socket, ZMQ_SNDHWM, 0);
-	r = r ? r : set(socket, ZMQ_RCVHWM, 0);
+	r = r ? r : set(socket, ZMQ_RCVHWM, RECEIVE_MESSAGES_MAX);
 	r = r ? r : set(socket, ZMQ_LINGER, 0);
 	r = r ? r : set(socket, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS);
 	if (!r && zmq_setsockopt(socket->zmq, ZMQ_MAXMSGSIZE, &message_bytes_max,
@@ -249,10 +252,19 @@ free_zmq_payload(struct payload *payload)
 	free(wrapped);
 }
 
-/* Takes what message holds; message is empty afterwards. */
+/* Takes what message holds.  A small one is copied: it pins the buffer that it came in,
+ * which is much larger. */
 static struct payload *
 payload_of_message(zmq_msg_t *message)
 {
+	size_t bytes = zmq_msg_size(message);
+
+	if (bytes < PAYLOAD_FRAME_BYTES_MIN) {
+		struct payload *copy = payload_new(bytes);
+
+		memcpy(copy->data, zmq_msg_data(message), bytes);
+		return copy;
+	}
 	struct zmq_payload *wrapped = xmalloc(sizeof(*wrapped));
 
 	atomic_init(&wrapped->payload.references, 1);
@@ -264,13 +276,25 @@ payload_of_message(zmq_msg_t *message)
 	return &wrapped->payload;
 }
 
+/* A signal must not come between the parts of a message. */
+static int
+receive_part(struct link_socket *socket, zmq_msg_t *out)
+{
+	int r;
+
+	do
+		r = zmq_msg_recv(out, socket->zmq, ZMQ_DONTWAIT);
+	while (r < 0 && errno == EINTR);
+	return r;
+}
+
 static bool
 receive_peer(struct link_socket *socket, struct peer_id *out)
 {
 	zmq_msg_t id;
 
 	zmq_msg_init(&id);
-	if (zmq_msg_recv(&id, socket->zmq, ZMQ_DONTWAIT) < 0) {
+	if (receive_part(socket, &id) < 0) {
 		zmq_msg_close(&id);
 		return false;
 	}
@@ -290,14 +314,14 @@ link_socket_receive(struct link_socket *socket, struct link_message *out)
 	out->peer.length = 0;
 	if (socket->is_router && !receive_peer(socket, &out->peer))
 		return 0;
-	if (zmq_msg_recv(&socket->frame, socket->zmq, ZMQ_DONTWAIT) < 0)
+	if (receive_part(socket, &socket->frame) < 0)
 		return 0;
 	bool more = zmq_msg_more(&socket->frame);
 	while (more) {
 		zmq_msg_t part;
 
 		zmq_msg_init(&part);
-		if (zmq_msg_recv(&part, socket->zmq, ZMQ_DONTWAIT) < 0)
+		if (receive_part(socket, &part) < 0)
 			break; /* parts of a message arrive together */
 		more = zmq_msg_more(&part);
 		if (socket->payloads_count < BATCH_PAYLOADS_MAX)
@@ -336,14 +360,17 @@ static int
 send_payload(struct link_socket *socket, struct payload *payload, int flags)
 {
 	zmq_msg_t message;
+	int r;
 
 	zmq_msg_init_data(&message, payload->data, payload->bytes, release_payload,
 	    payload_ref(payload));
-	if (zmq_msg_send(&message, socket->zmq, flags | ZMQ_DONTWAIT) < 0) {
-		int error = -errno;
-
+	do
+		r = zmq_msg_send(&message, socket->zmq, flags | ZMQ_DONTWAIT);
+	while (r < 0 && errno == EINTR);
+	if (r < 0) {
+		r = -errno;
 		zmq_msg_close(&message);
-		return error;
+		return r;
 	}
 	return 0;
 }

@@ -14,6 +14,10 @@
 #define TAG_BATCH_EVENTS 0x0a
 #define TAG_EVENT_CALL   0x09
 
+/* Bodies that may be sent again are cut so that they fit a first window, and that a
+ * reader who has taken everything before has said enough credit for them. */
+#define KEPT_BODY_BYTES_MAX (STREAM_WINDOW_BYTES_INITIAL / 2)
+
 void
 stream_out_init(struct stream_out *out, uint64_t credit_bytes)
 {
@@ -51,8 +55,15 @@ stream_out_room_bytes(const struct stream_out *out)
 {
 	uint64_t taken = out->spent_bytes + EVENT_COST_BYTES;
 	uint64_t room = out->credit_bytes > taken ? out->credit_bytes - taken : 0;
+	uint64_t bytes_max = out->keep ? KEPT_BODY_BYTES_MAX : PAYLOAD_BYTES_MAX;
 
-	return room > PAYLOAD_BYTES_MAX ? PAYLOAD_BYTES_MAX : room;
+	/* An honest peer's credit is never more than the largest window ahead of what it
+	 * acknowledges. */
+	if (out->kept_bytes + bytes_max > STREAM_WINDOW_BYTES_MAX)
+		bytes_max = out->kept_bytes < STREAM_WINDOW_BYTES_MAX
+		    ? STREAM_WINDOW_BYTES_MAX - out->kept_bytes
+		    : 0;
+	return room > bytes_max ? bytes_max : room;
 }
 
 static size_t
@@ -79,6 +90,8 @@ void
 stream_out_append(struct stream_out *out, uint64_t call, Porthole__Event *event,
     struct payload *payload)
 {
+	assert(event_frame_bytes(event) == (payload ? payload->bytes : 0));
+	assert(!payload || payload->bytes > 0);
 	event->call = call ? call : 1;
 	event->sequence = out->sequence;
 
@@ -90,9 +103,11 @@ stream_out_append(struct stream_out *out, uint64_t call, Porthole__Event *event,
 	kept->next = NULL;
 	kept->sequence = out->sequence++;
 	kept->cost_bytes = event_cost(event);
+	kept->need_bytes = event_need_bytes(event);
 	kept->payload = payload_ref(payload);
 	kept->packed_bytes = prefix_bytes + event_bytes;
 	kept->call_offset = prefix_bytes + 1;
+	assert(kept->packed_bytes <= FRAME_BYTES_MAX);
 	memcpy(kept->packed, prefix, prefix_bytes);
 	porthole__event__pack(event, kept->packed + prefix_bytes);
 	assert(kept->packed[prefix_bytes] == TAG_EVENT_CALL);
@@ -144,8 +159,8 @@ stream_out_next(const struct stream_out *out)
 {
 	const struct stream_event *event = out->unsent;
 
-	if (event && event->sequence > 0 && event->cost_bytes > 0 &&
-	    out->sent_bytes + event->cost_bytes > out->credit_bytes)
+	if (event && event->need_bytes > 0 &&
+	    out->sent_bytes + event->need_bytes > out->credit_bytes)
 		return NULL;
 	return event;
 }
@@ -205,14 +220,13 @@ stream_in_done(struct stream_in *in)
 
 enum stream_in_verdict
 stream_in_accept(struct stream_in *in, uint64_t sequence, uint64_t cost_bytes,
-    bool free_of_charge)
+    uint64_t need_bytes)
 {
 	if (sequence < in->next)
 		return STREAM_IN_DUPLICATE;
 	if (sequence > in->next)
 		return STREAM_IN_GAP;
-	if (!free_of_charge && sequence > 0 &&
-	    in->received_bytes + cost_bytes > in->told_credit_bytes)
+	if (need_bytes > 0 && in->received_bytes + need_bytes > in->told_credit_bytes)
 		return STREAM_IN_OVERDRAWN;
 	in->next++;
 	in->received_bytes += cost_bytes;
@@ -233,6 +247,7 @@ widen(struct stream_in *in)
 		return;
 	budget->used_bytes += more;
 	in->window_bytes += more;
+	in->widened = true;
 }
 
 void
@@ -240,8 +255,8 @@ stream_in_consume(struct stream_in *in, uint64_t cost_bytes)
 {
 	in->consumed_bytes += cost_bytes;
 	assert(in->consumed_bytes <= in->received_bytes);
-	if (in->consumed_bytes == in->received_bytes &&
-	    in->told_credit_bytes - in->received_bytes < in->window_bytes / 2)
+	if (!in->widened && in->consumed_bytes == in->received_bytes &&
+	    in->received_bytes + in->window_bytes / 2 > in->told_credit_bytes)
 		widen(in);
 }
 
@@ -261,5 +276,5 @@ void
 stream_in_told(struct stream_in *in)
 {
 	in->told_credit_bytes = stream_in_credit_bytes(in);
-	in->told_next = in->next;
+	in->widened = false;
 }

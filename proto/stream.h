@@ -7,7 +7,9 @@
  * is acknowledged, so the flow-control window is also the replay buffer.
  *
  * Cost of an event: EVENT_COST_BYTES + its headers + its body (event_cost in event.h).
- * Only a stream's first event and its failure go out without looking at the credit.
+ * It may be sent while the credit has room for its body, or any room at all if it has none
+ * (event_need_bytes): a head may overdraw, so that none is too large for a window, and
+ * the next event waits until that is paid.
  *
  * docs/protocol.md, "Streams", says the same for other languages.
  */
@@ -26,6 +28,7 @@ struct stream_event {
 	struct stream_event *next;
 	uint64_t sequence;
 	uint64_t cost_bytes;
+	uint64_t need_bytes;     /* of credit, to be sent */
 	struct payload *payload; /* NULL, or the frame that follows */
 	size_t packed_bytes;
 	size_t call_offset;      /* where the call's number lies in packed */
@@ -50,7 +53,11 @@ struct stream_out {
 void stream_out_init(struct stream_out *out, uint64_t credit_bytes);
 void stream_out_done(struct stream_out *out);
 
-/* Body bytes that the next event may carry, 0 if none. */
+/*
+ * Body bytes that the next event may carry, 0 if none.  It is also bounded by what is
+ * kept, whatever credit the peer gives, and small while everything is kept: an event that
+ * is sent again must fit into a first window.
+ */
 size_t stream_out_room_bytes(const struct stream_out *out);
 
 /* Is there credit for an event of this cost? */
@@ -70,8 +77,7 @@ void stream_out_append(struct stream_out *out, uint64_t call, Porthole__Event *e
 int stream_out_acknowledge(struct stream_out *out, uint64_t next, uint64_t credit_bytes)
     __attribute__((warn_unused_result));
 
-/* The next event to hand to the link if the credit allows it, NULL: none now.  Only after
- * stream_out_rewind can an event that was appended be beyond the credit. */
+/* The next event to hand to the link if the credit allows it, NULL: none now. */
 const struct stream_event *stream_out_next(const struct stream_out *out);
 void stream_out_sent(struct stream_out *out);
 
@@ -97,7 +103,7 @@ struct stream_in {
 	uint64_t consumed_bytes; /* cost of what the reader is done with */
 	uint64_t window_bytes;
 	uint64_t told_credit_bytes;
-	uint64_t told_next;
+	bool widened; /* since the credit was said last */
 	struct stream_budget *budget;
 };
 
@@ -112,13 +118,14 @@ enum stream_in_verdict {
 	STREAM_IN_OVERDRAWN, /* beyond the credit: a violation */
 };
 
-/* free_of_charge: the event is one that needs no credit. */
+/* cost_bytes and need_bytes: event_cost and event_need_bytes. */
 enum stream_in_verdict stream_in_accept(struct stream_in *in, uint64_t sequence,
-    uint64_t cost_bytes, bool free_of_charge);
+    uint64_t cost_bytes, uint64_t need_bytes);
 
 /*
  * The reader is done with cost_bytes of what was accepted.  May widen the window: it
- * doubles while the reader has emptied it and the budget is under three quarters.
+ * doubles, once for every credit that was said, while the reader has emptied it and the
+ * budget is under three quarters.
  */
 void stream_in_consume(struct stream_in *in, uint64_t cost_bytes);
 

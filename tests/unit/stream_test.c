@@ -1,0 +1,491 @@
+/* stream_test.c: numbers, acknowledgements and credit of one direction. */
+#include "tests/unit/test.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/batch.h"
+#include "proto/limits.h"
+#include "proto/stream.h"
+#include "tests/unit/events.h"
+
+#define INITIAL STREAM_WINDOW_BYTES_INITIAL
+
+static uint8_t zeros[PAYLOAD_BYTES_MAX];
+
+/* Appends a body of that many bytes. */
+static void
+append(struct stream_out *out, uint64_t call, size_t body_bytes)
+{
+	struct built built;
+	Porthole__Event *event = build(&built, "body+");
+
+	built.of.body.body = (ProtobufCBinaryData){ body_bytes, zeros };
+	stream_out_append(out, call, event, NULL);
+}
+
+static void
+send_all(struct stream_out *out)
+{
+	while (stream_out_next(out))
+		stream_out_sent(out);
+}
+
+/* ---- the sending end */
+
+static void
+test_events_go_out_numbered_and_as_they_were(void **state)
+{
+	struct stream_out out;
+	struct batch batch;
+
+	(void)state;
+	stream_out_init(&out, INITIAL);
+	batch_init(&batch);
+	for (size_t i = 0; i < 5; i++)
+		append(&out, 0x1122334455667788, i * 100);
+	while (stream_out_next(&out)) {
+		batch_add_event(&batch, stream_out_next(&out));
+		stream_out_sent(&out);
+	}
+	Porthole__Batch *got = porthole__batch__unpack(NULL, batch.used_bytes, batch.bytes);
+	assert_non_null(got);
+	assert_int_equal(got->n_events, 5);
+	for (size_t i = 0; i < 5; i++) {
+		assert_int_equal(got->events[i]->call, 0x1122334455667788);
+		assert_int_equal(got->events[i]->sequence, i);
+		assert_int_equal(got->events[i]->http_response_body->body.len, i * 100);
+	}
+	porthole__batch__free_unpacked(got, NULL);
+	batch_done(&batch);
+	stream_out_done(&out);
+}
+
+static void
+test_credit_holds_back_bodies_and_one_head(void **state)
+{
+	/* b: a body of that cost; h: an event without body, of 64. */
+	static const struct {
+		const char *script;
+		uint64_t credit_bytes;
+		size_t goes_out;
+	} cases[] = {
+		{ "b164", 164, 1 },
+		{ "b164", 163, 0 },
+		{ "h", 1, 1 },   /* any credit lets a head go */
+		{ "h", 0, 0 },
+		{ "hh", 64, 1 }, /* paid first */
+		{ "hh", 65, 2 },
+		{ "hb164", 65, 1 },
+		{ "hb164", 228, 2 },
+		{ "b164h", 164, 1 },
+		{ "b164h", 165, 2 },
+		{ "b164hb65", 300, 3 },
+		{ "b164hb65", 292, 2 }, /* 164 + 64 + 65 = 293 */
+		{ "b164f", 164, 2 },    /* a failure is free ... */
+		{ "hhf", 64, 1 },       /* ... but overtakes nothing */
+		{ "f", 0, 1 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct stream_out out;
+		struct built built;
+		size_t sent = 0;
+
+		stream_out_init(&out, cases[i].credit_bytes);
+		for (const char *at = cases[i].script; *at; at++) {
+			if (*at == 'b')
+				append(&out, 1, strtoul(at + 1, NULL, 10) - 64);
+			else if (*at == 'h')
+				stream_out_append(&out, 1, build(&built, "start"), NULL);
+			else if (*at == 'f')
+				stream_out_append(&out, 1, build(&built, "failed"), NULL);
+		}
+		for (; stream_out_next(&out); sent++)
+			stream_out_sent(&out);
+		if (sent != cases[i].goes_out)
+			fail_msg("%s with %d: %d go out", cases[i].script,
+			    (int)cases[i].credit_bytes, (int)sent);
+		/* More credit lets the rest go. */
+		assert_int_equal(stream_out_acknowledge(&out, 0, 1000), 0);
+		send_all(&out);
+		assert_null(out.unsent);
+		stream_out_done(&out);
+	}
+}
+
+static void
+test_acknowledged_is_freed_and_old_news_are_ignored(void **state)
+{
+	/* next and credit that the peer says, after 4 of 6 events of cost 164 went out. */
+	static const struct {
+		uint64_t next[3], credit[3];
+		int result; /* of the last */
+		uint64_t kept, acknowledged, credit_after;
+	} cases[] = {
+		{ { 0, 0, 0 }, { 0, 0, 0 }, 0, 6, 0, 700 },
+		{ { 1, 0, 0 }, { 0, 0, 0 }, 0, 5, 1, 700 },
+		{ { 4, 4, 4 }, { 0, 0, 0 }, 0, 2, 4, 700 },
+		{ { 4, 2, 0 }, { 900, 800, 0 }, 0, 2, 4, 900 },
+		{ { 0, 0, 5 }, { 0, 0, 900 }, -EPROTO, 6, 0, 700 },
+		{ { 3, 0, UINT64_MAX }, { 0, 0, 0 }, -EPROTO, 3, 3, 700 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct stream_out out;
+		int r = 0;
+
+		stream_out_init(&out, 700);
+		for (int at = 0; at < 6; at++)
+			append(&out, 1, 100);
+		send_all(&out);
+		assert_int_equal(out.sent_bytes, 4 * 164);
+		for (int at = 0; at < 3; at++) {
+			assert_int_equal(r, 0);
+			r = stream_out_acknowledge(
+			    &out, cases[i].next[at], cases[i].credit[at]);
+		}
+		assert_int_equal(r, cases[i].result);
+		assert_int_equal(out.kept_bytes, cases[i].kept * 164);
+		assert_int_equal(out.acknowledged, cases[i].acknowledged);
+		assert_int_equal(out.credit_bytes, cases[i].credit_after);
+		stream_out_done(&out);
+	}
+}
+
+static void
+test_room_is_what_credit_and_memory_allow(void **state)
+{
+	static const struct {
+		const char *name;
+		uint64_t credit, spent, kept;
+		bool keep;
+		size_t room;
+	} cases[] = {
+		{ "at the start", INITIAL, 0, 0, false, INITIAL - 64 },
+		{ "none", 0, 0, 0, false, 0 },
+		{ "not for the event itself", 64, 0, 0, false, 0 },
+		{ "one byte", 65, 0, 0, false, 1 },
+		{ "overdrawn", 100, 200, 200, false, 0 },
+		{ "never over a payload", UINT64_MAX, 0, 0, false, PAYLOAD_BYTES_MAX },
+		{ "small while kept", INITIAL, 0, 0, true, INITIAL / 2 },
+		{ "not over the largest window", UINT64_MAX, STREAM_WINDOW_BYTES_MAX - 10,
+		    STREAM_WINDOW_BYTES_MAX - 10, false, 10 },
+		{ "a peer that never acknowledges", UINT64_MAX, STREAM_WINDOW_BYTES_MAX + 5,
+		    STREAM_WINDOW_BYTES_MAX + 5, false, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct stream_out out = {
+			.credit_bytes = cases[i].credit,
+			.spent_bytes = cases[i].spent,
+			.kept_bytes = cases[i].kept,
+			.keep = cases[i].keep,
+		};
+
+		if (stream_out_room_bytes(&out) != cases[i].room)
+			fail_msg("%s: %zu", cases[i].name, stream_out_room_bytes(&out));
+		assert_true(cases[i].room == 0 ||
+		    stream_out_affords(&out, 64 + cases[i].room));
+	}
+}
+
+static void
+test_kept_events_can_be_sent_again(void **state)
+{
+	struct stream_out out;
+	struct batch batch;
+
+	(void)state;
+	batch_init(&batch);
+	stream_out_init(&out, INITIAL);
+	out.keep = true;
+	for (int i = 0; i < 3; i++)
+		append(&out, 0, 100);
+	stream_out_rewind(&out, 7, INITIAL);
+	send_all(&out);
+	assert_int_equal(stream_out_acknowledge(&out, 3, 2 * INITIAL), 0);
+	assert_int_equal(out.kept_bytes, 3 * 164);
+	append(&out, 7, 50);
+	assert_true(stream_out_is_whole(&out));
+
+	/* Another link: another number, and its own first credit. */
+	stream_out_rewind(&out, 0x0102030405060708, 400);
+	assert_int_equal(out.acknowledged, 0);
+	for (int i = 0; stream_out_next(&out); i++) {
+		assert_true(i < 2); /* 2 * 164 <= 400 */
+		assert_int_equal(stream_out_next(&out)->sequence, i);
+		batch_add_event(&batch, stream_out_next(&out));
+		stream_out_sent(&out);
+	}
+	Porthole__Batch *got = porthole__batch__unpack(NULL, batch.used_bytes, batch.bytes);
+	assert_non_null(got);
+	assert_int_equal(got->n_events, 2);
+	assert_int_equal(got->events[1]->call, 0x0102030405060708);
+	assert_int_equal(got->events[1]->sequence, 1);
+	porthole__batch__free_unpacked(got, NULL);
+
+	/* What was never sent again cannot be acknowledged. */
+	assert_int_equal(stream_out_acknowledge(&out, 3, 1000), -EPROTO);
+	assert_int_equal(stream_out_acknowledge(&out, 2, 1000), 0);
+	stream_out_stop_keeping(&out);
+	stream_out_stop_keeping(&out);
+	assert_int_equal(out.kept_bytes, 164 + 114);
+	assert_false(stream_out_is_whole(&out));
+	stream_out_done(&out);
+	batch_done(&batch);
+}
+
+static void
+test_what_may_be_kept_fits_a_first_window(void **state)
+{
+	struct stream_out out;
+
+	(void)state;
+	/* A wide window, but everything is kept: pieces stay small ... */
+	stream_out_init(&out, STREAM_WINDOW_BYTES_MAX);
+	out.keep = true;
+	for (int i = 0; i < 10; i++)
+		append(&out, 1, stream_out_room_bytes(&out));
+	send_all(&out);
+	/* ... so that under a first window each goes out as the one before is consumed. */
+	stream_out_rewind(&out, 2, INITIAL);
+	uint64_t consumed = 0;
+	for (int i = 0; i < 10; i++) {
+		uint64_t before = out.sent_bytes;
+
+		if (stream_out_next(&out))
+			stream_out_sent(&out);
+		assert_true(out.sent_bytes > before);
+		consumed = out.sent_bytes;
+		assert_int_equal(
+		    stream_out_acknowledge(&out, 0, consumed + INITIAL / 4 * 3), 0);
+	}
+	assert_null(out.unsent);
+	stream_out_done(&out);
+}
+
+static void
+test_a_payload_is_held_until_it_is_acknowledged(void **state)
+{
+	struct stream_out out;
+	struct built built;
+	struct payload *payload = payload_new(5000);
+
+	(void)state;
+	stream_out_init(&out, INITIAL);
+	build(&built, "body+")->http_response_body->body_frame_bytes = 5000;
+	stream_out_append(&out, 1, &built.event, payload);
+	assert_int_equal(payload->references, 2);
+	assert_int_equal(out.kept_bytes, 5064);
+	send_all(&out);
+	assert_int_equal(payload->references, 2);
+	assert_int_equal(stream_out_acknowledge(&out, 1, INITIAL), 0);
+	assert_int_equal(payload->references, 1);
+	stream_out_append(&out, 1, &built.event, payload);
+	stream_out_done(&out);
+	assert_int_equal(payload->references, 1);
+	payload_unref(payload);
+}
+
+/* ---- the receiving end */
+
+static void
+test_what_comes_in_is_new_old_missing_or_too_much(void **state)
+{
+	static const struct {
+		uint64_t next, received, told;
+		uint64_t sequence, cost, need;
+		enum stream_in_verdict verdict;
+	} cases[] = {
+		{ 0, 0, INITIAL, 0, 64, 1, STREAM_IN_NEW },
+		{ 0, 0, INITIAL, 1, 64, 1, STREAM_IN_GAP },
+		{ 0, 0, INITIAL, UINT64_MAX, 64, 1, STREAM_IN_GAP },
+		{ 5, 500, INITIAL, 4, 64, 1, STREAM_IN_DUPLICATE },
+		{ 5, 500, INITIAL, 0, 64, 1, STREAM_IN_DUPLICATE },
+		{ 5, 500, INITIAL, 5, 64, 1, STREAM_IN_NEW },
+		{ 5, 500, INITIAL, 6, 64, 1, STREAM_IN_GAP },
+		/* a body must fit to its last byte */
+		{ 1, 1000, 2000, 1, 1000, 1000, STREAM_IN_NEW },
+		{ 1, 1000, 2000, 1, 1001, 1001, STREAM_IN_OVERDRAWN },
+		{ 0, 0, 2000, 0, 2001, 2001, STREAM_IN_OVERDRAWN },
+		/* its fields and a head need not */
+		{ 1, 1000, 2000, 1, 1500, 1000, STREAM_IN_NEW },
+		{ 1, 1999, 2000, 1, 20000, 1, STREAM_IN_NEW },
+		{ 1, 2000, 2000, 1, 64, 1, STREAM_IN_OVERDRAWN },
+		{ 1, 9000, 2000, 1, 64, 1, STREAM_IN_OVERDRAWN },
+		/* a failure always */
+		{ 1, 9000, 2000, 1, 0, 0, STREAM_IN_NEW },
+		{ 1, 9000, 2000, 2, 0, 0, STREAM_IN_GAP },
+		{ 1, 0, 2000, 1, 1ull << 40, 1ull << 40, STREAM_IN_OVERDRAWN },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct stream_in in;
+
+		stream_in_init(&in, NULL);
+		in.next = cases[i].next;
+		in.received_bytes = cases[i].received;
+		in.told_credit_bytes = cases[i].told;
+		enum stream_in_verdict verdict = stream_in_accept(
+		    &in, cases[i].sequence, cases[i].cost, cases[i].need);
+		if (verdict != cases[i].verdict)
+			fail_msg("case %zu: %d", i, (int)verdict);
+		bool is_new = verdict == STREAM_IN_NEW;
+		assert_int_equal(in.next, cases[i].next + is_new);
+		assert_int_equal(
+		    in.received_bytes, cases[i].received + (is_new ? cases[i].cost : 0));
+		stream_in_done(&in);
+	}
+}
+
+static void
+test_credit_is_said_by_quarters(void **state)
+{
+	struct stream_in in;
+
+	(void)state;
+	stream_in_init(&in, NULL);
+	assert_int_equal(stream_in_credit_bytes(&in), INITIAL);
+	assert_int_equal(stream_in_accept(&in, 0, INITIAL / 4, 64), STREAM_IN_NEW);
+	assert_false(stream_in_has_news(&in));
+	stream_in_consume(&in, INITIAL / 4 - 1);
+	assert_false(stream_in_has_news(&in));
+	stream_in_consume(&in, 1);
+	assert_true(stream_in_has_news(&in));
+	assert_int_equal(stream_in_credit_bytes(&in), INITIAL + INITIAL / 4);
+	stream_in_told(&in);
+	assert_false(stream_in_has_news(&in));
+	assert_int_equal(in.told_credit_bytes, INITIAL + INITIAL / 4);
+	stream_in_done(&in);
+}
+
+/* What uses the credit up must always lead to news, or both ends wait for ever. */
+static void
+test_a_sender_that_waits_hears_news(void **state)
+{
+	static const uint64_t costs[] = { 64, 65, 164, 1000, 5000, 8191, 16448, INITIAL,
+		40000, 200000 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(costs) / sizeof(costs[0]); i++) {
+		struct stream_in in;
+
+		stream_in_init(&in, NULL);
+		for (int turn = 0; turn < 1000; turn++) {
+			/* A head may overdraw; bodies are cut to what is left. */
+			while (in.received_bytes < in.told_credit_bytes) {
+				uint64_t cost = costs[i];
+
+				assert_int_equal(
+				    stream_in_accept(&in, in.next, cost, 1), STREAM_IN_NEW);
+				stream_in_consume(&in, cost);
+			}
+			assert_true(stream_in_has_news(&in));
+			stream_in_told(&in);
+			assert_true(stream_in_credit_bytes(&in) > in.received_bytes);
+		}
+		stream_in_done(&in);
+	}
+}
+
+static void
+receive_and_consume(struct stream_in *in, uint64_t bytes)
+{
+	assert_int_equal(stream_in_accept(in, in->next, bytes, bytes), STREAM_IN_NEW);
+	stream_in_consume(in, bytes);
+}
+
+static void
+test_a_window_grows_once_for_every_credit_said(void **state)
+{
+	struct stream_budget budget = { .bytes_max = 256 * 1024 * 1024 };
+	struct stream_in in;
+	uint64_t window = INITIAL;
+
+	(void)state;
+	stream_in_init(&in, &budget);
+	while (window < STREAM_WINDOW_BYTES_MAX) {
+		assert_int_equal(in.window_bytes, window);
+		/* Small pieces, all of the credit. */
+		while (in.received_bytes + 64 <= in.told_credit_bytes)
+			receive_and_consume(&in, 64);
+		window *= 2;
+		assert_int_equal(in.window_bytes, window);
+		assert_int_equal(budget.used_bytes, window - INITIAL);
+		assert_true(stream_in_has_news(&in));
+		stream_in_told(&in);
+	}
+	while (in.received_bytes + 64 <= in.told_credit_bytes)
+		receive_and_consume(&in, 64);
+	assert_int_equal(in.window_bytes, STREAM_WINDOW_BYTES_MAX);
+	stream_in_done(&in);
+	assert_int_equal(budget.used_bytes, 0);
+}
+
+static void
+test_when_a_window_does_not_grow(void **state)
+{
+	static const struct {
+		const char *name;
+		uint64_t budget_max, budget_used; /* 0, 0: no budget */
+		uint64_t received, consumed;
+		bool grows;
+	} cases[] = {
+		{ "read at once", 1 << 20, 0, INITIAL, INITIAL, true },
+		{ "more than half used", 1 << 20, 0, INITIAL / 2 + 1, INITIAL / 2 + 1, true },
+		{ "half used", 1 << 20, 0, INITIAL / 2, INITIAL / 2, false },
+		{ "a small call", 1 << 20, 0, 1000, 1000, false },
+		{ "the reader is behind", 1 << 20, 0, INITIAL, INITIAL - 1, false },
+		{ "up to three quarters", 1 << 20, 768 * 1024 - INITIAL, INITIAL, INITIAL,
+		    true },
+		{ "over three quarters", 1 << 20, 768 * 1024 - INITIAL + 1, INITIAL, INITIAL,
+		    false },
+		{ "no budget", 0, 0, INITIAL, INITIAL, false },
+		{ "a head overdrew", 1 << 20, 0, 3 * INITIAL, 3 * INITIAL, true },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct stream_budget budget = {
+			.bytes_max = cases[i].budget_max,
+			.used_bytes = cases[i].budget_used,
+		};
+		struct stream_in in;
+
+		stream_in_init(&in, cases[i].budget_max ? &budget : NULL);
+		assert_int_equal(
+		    stream_in_accept(&in, 0, cases[i].received, 1), STREAM_IN_NEW);
+		stream_in_consume(&in, cases[i].consumed);
+		if ((in.window_bytes > INITIAL) != cases[i].grows)
+			fail_msg("%s: %d", cases[i].name, (int)in.window_bytes);
+		stream_in_done(&in);
+		assert_int_equal(budget.used_bytes, cases[i].budget_used);
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_events_go_out_numbered_and_as_they_were),
+		cmocka_unit_test(test_credit_holds_back_bodies_and_one_head),
+		cmocka_unit_test(test_acknowledged_is_freed_and_old_news_are_ignored),
+		cmocka_unit_test(test_room_is_what_credit_and_memory_allow),
+		cmocka_unit_test(test_kept_events_can_be_sent_again),
+		cmocka_unit_test(test_what_may_be_kept_fits_a_first_window),
+		cmocka_unit_test(test_a_payload_is_held_until_it_is_acknowledged),
+		cmocka_unit_test(test_what_comes_in_is_new_old_missing_or_too_much),
+		cmocka_unit_test(test_credit_is_said_by_quarters),
+		cmocka_unit_test(test_a_sender_that_waits_hears_news),
+		cmocka_unit_test(test_a_window_grows_once_for_every_credit_said),
+		cmocka_unit_test(test_when_a_window_does_not_grow),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
