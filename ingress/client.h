@@ -34,9 +34,6 @@ struct MHD_Response;
 #define CLIENT_READ_BYTES (64 * 1024)
 /* Text of an address: an IPv6 one with a scope. */
 #define CLIENT_ADDRESS_BYTES 80
-/* A closed connection is drained for this long, so that the client gets its answer. */
-#define LINGER_MS 2000
-#define LINGERING_MAX 1024
 
 enum client_state { CLIENT_IDLE, CLIENT_ACTIVE, CLIENT_CLOSING };
 
@@ -63,6 +60,8 @@ struct client {
 	bool trusted;         /* its address is a trusted proxy's */
 	bool suspended;       /* libmicrohttpd does not look at it */
 	bool resuming;        /* on the front's resume list */
+	bool moving;          /* taken out of libmicrohttpd, to be given back */
+	bool move_large;      /* to a lane with large pools */
 	bool handled;         /* libmicrohttpd has asked for the answer */
 	bool responding;      /* the response has been handed to libmicrohttpd */
 	bool close_after;     /* the response says so */
@@ -99,6 +98,14 @@ void client_close(struct client *client, const char *why);
 
 /* Deadlines. */
 void client_tick(struct client *client, int64_t now_ms);
+
+/* Bytes of ours on the socket while libmicrohttpd has nothing to write there.  They are
+ * few: a socket that does not take them all at once is that of a client who does not
+ * read.  False: close it. */
+bool client_write_raw(struct client *client, const char *bytes, size_t count);
+
+/* Is the watch to tell of incoming bytes? */
+bool client_wants_watch(const struct client *client);
 
 extern const struct exchange_ops client_exchange_ops;
 

@@ -15,6 +15,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,17 +23,25 @@
 #include <sys/epoll.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "ingress/client.h"
 #include "ingress/gateway.h"
+#include "ingress/lingerer.h"
 #include "ingress/tap.h"
 #include "proto/base/alloc.h"
 #include "proto/base/log.h"
 
-/* A connection's memory within libmicrohttpd: a response head of 16 KiB and what it keeps
- * of a request (we show it little).  It is zeroed for every request, so no more. */
-#define POOL_BYTES_SPARE (4 * 1024)
+/* A connection's memory within libmicrohttpd holds a response head and the pieces of a
+ * chunked body; what it keeps of a request is little, since we show it little.  It is zeroed
+ * for every request, so most connections have little of it, and move to a lane of large
+ * ones when they need it. */
+#define SMALL_POOL_BYTES     (6 * 1024)
+#define SMALL_HEAD_BYTES_MAX (3 * 1024)
+#define SMALL_CHUNK_BYTES    (4 * 1024)
+#define LARGE_POOL_BYTES_MIN (64 * 1024)
+#define LARGE_POOL_SPARE     (4 * 1024)
 /* Pieces in which a body of known length is handed over. */
 #define BLOCK_BYTES (64 * 1024)
 /* A whole body up to this goes out with its head in one write. */
@@ -47,15 +56,8 @@ struct lane {
 	struct MHD_Daemon *daemon;
 	uv_poll_t poll; /* of the daemon's epoll descriptor */
 	size_t clients;
+	bool large; /* its connections have a large pool */
 	bool ready; /* to be run this turn */
-};
-
-/* A closed connection whose client may still send. */
-struct lingering {
-	struct lingering *next;
-	uv_poll_t poll;
-	int fd;
-	int64_t until_ms;
 };
 
 struct front {
@@ -69,8 +71,8 @@ struct front {
 	size_t clients_count;
 	size_t clients_max;
 	struct client *resume;
-	struct lingering *lingering;
-	size_t lingering_count;
+	struct client *moving; /* to another connection of libmicrohttpd, by resume_next */
+	struct lingerer *lingerer;
 	int watch_fd;
 	uv_poll_t watch_poll;
 	bool watch_ready;
@@ -132,7 +134,7 @@ front_is_full(const struct front *front)
 bool
 front_is_drained(const struct front *front)
 {
-	return front->clients_count == 0 && front->lingering_count == 0;
+	return front->clients_count == 0 && lingerer_count(front->lingerer) == 0;
 }
 
 void
@@ -300,20 +302,142 @@ error_response(struct client *client)
 	return response;
 }
 
+/* The head has come, but not the end of an answer without a body: it is at hand. */
+static enum MHD_Result
+wait_for_more(struct client *client)
+{
+	if (client->exchange->error != ERROR_NONE)
+		return MHD_NO;
+	suspend(client);
+	return MHD_YES;
+}
+
+static size_t
+head_bytes(const struct answer_fields *fields)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < fields->count; i++)
+		bytes += fields->fields[i].name_bytes + fields->fields[i].value_bytes + 4;
+	return bytes;
+}
+
+static bool
+needs_large_pool(const struct exchange *exchange)
+{
+	const struct answer *answer = &exchange->answer;
+
+	if (head_bytes(&answer->head) > SMALL_HEAD_BYTES_MAX)
+		return true;
+	return !answer->has_length && exchange_answer_has_body(exchange) && answer->first &&
+	    answer->received_bytes >= SMALL_CHUNK_BYTES &&
+	    !(answer->whole && answer->received_bytes <= WHOLE_BODY_BYTES_MAX);
+}
+
+/* Takes the client's socket out of libmicrohttpd, which forgets its connection when it is
+ * answered MHD_NO, and gives it back as a new one at the end of the turn. */
+static enum MHD_Result
+move(struct client *client, bool large)
+{
+	struct front *front = client->front;
+	int fd = fcntl(client->fd, F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0) {
+		client_close(client, "out of descriptors");
+		return MHD_NO;
+	}
+	epoll_ctl(front->watch_fd, EPOLL_CTL_DEL, client->fd, NULL);
+	tap_set(client->fd, NULL);
+	client->fd = fd;
+	client->moving = true;
+	client->move_large = large;
+	client->reading_body = false;
+	client->resume_next = front->moving;
+	front->moving = client;
+	return MHD_NO;
+}
+
+/* HEAD and 304 have no body, but libmicrohttpd ends a body of unknown length with a last
+ * chunk also there (0.9.75): their head is written by us. */
+static bool
+needs_raw_head(const struct exchange *exchange)
+{
+	const struct answer *answer = &exchange->answer;
+
+	return answer->status != 204 && !exchange_answer_has_body(exchange) &&
+	    !answer->has_length;
+}
+
+static bool
+write_raw_head(struct client *client)
+{
+	struct exchange *exchange = client->exchange;
+	const struct answer_fields *head = &exchange->answer.head;
+	unsigned status = exchange->answer.status;
+	const char *phrase = MHD_get_reason_phrase_for(status);
+	struct text text;
+	bool has_date = false;
+
+	text_init_growing(&text);
+	text_addf(&text, "HTTP/1.1 %u %s\r\n", status, phrase ? phrase : "");
+	for (size_t i = 0; i < head->count; i++) {
+		has_date = has_date || field_is(&head->fields[i], "Date");
+		text_addf(&text, "%s: %s\r\n", head->fields[i].name, head->fields[i].value);
+	}
+	if (!has_date) {
+		char date[40];
+		time_t now = time(NULL);
+		struct tm utc;
+
+		strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&now, &utc));
+		text_addf(&text, "Date: %s\r\n", date);
+	}
+	if (client->close_after || !client->keep_alive)
+		text_add(&text, "Connection: close\r\n");
+	else if (client->http_1_0)
+		text_add(&text, "Connection: keep-alive\r\n");
+	text_addf(&text, "X-Request-Id: %s\r\n\r\n", exchange->request_id);
+	bool written = client_write_raw(client, text.data, text.bytes);
+	text_done(&text);
+	return written;
+}
+
+static enum MHD_Result
+respond_raw(struct client *client)
+{
+	bool keep = client->keep_alive && !client->close_after;
+
+	if (!write_raw_head(client)) {
+		client_close(client, "the client does not read");
+		return MHD_NO;
+	}
+	client->responding = true;
+	client_on_response_done(client, true);
+	if (keep && client->state == CLIENT_IDLE)
+		return move(client, client->lane->large);
+	if (client->state == CLIENT_IDLE)
+		client_close(client, "answered");
+	return MHD_NO;
+}
+
 static enum MHD_Result
 respond(struct client *client)
 {
 	struct exchange *exchange = client->exchange;
 	bool is_error = exchange->answer.status == 0;
-	struct MHD_Response *response =
-	    is_error ? error_response(client) : server_response(client);
+	struct MHD_Response *response;
 	enum MHD_Result result;
 
+	/* What is left of the request will not be read in time. */
+	client->close_after = !exchange->request_whole || client->front->draining;
+	if (!is_error && needs_raw_head(exchange))
+		return exchange->answer.whole ? respond_raw(client) : wait_for_more(client);
+	if (!is_error && !client->lane->large && needs_large_pool(exchange))
+		return move(client, true);
+	response = is_error ? error_response(client) : server_response(client);
 	if (!response)
 		return MHD_NO;
 	add_header(response, "X-Request-Id", exchange->request_id);
-	/* What is left of the request will not be read in time. */
-	client->close_after = !exchange->request_whole || client->front->draining;
 	if (client->close_after)
 		add_header(response, "Connection", "close");
 	client->responding = true;
@@ -374,8 +498,7 @@ on_completed(void *arg, struct MHD_Connection *connection, void **context,
 	struct client *client = *context;
 
 	(void)arg;
-	(void)connection;
-	if (client)
+	if (client && client->connection == connection && !client->moving)
 		client_on_response_done(client,
 		    code == MHD_REQUEST_TERMINATED_COMPLETED_OK && client->responding);
 	*context = NULL;
@@ -403,7 +526,8 @@ forget_client(struct front *front, struct client *client)
 	if (client->next)
 		client->next->previous = client->previous;
 	front->clients_count--;
-	client->lane->clients--;
+	if (client->lane)
+		client->lane->clients--;
 	client_free(client);
 }
 
@@ -421,7 +545,10 @@ on_connection(void *arg, struct MHD_Connection *connection, void **context,
 		client->connection = connection;
 		*context = client;
 	} else if (*context) {
-		forget_client(lane->front, *context);
+		struct client *client = *context;
+
+		if (!client->moving)
+			forget_client(lane->front, client);
 		*context = NULL;
 	}
 }
@@ -451,14 +578,22 @@ log_mhd(void *arg, const char *format, va_list values)
 	log_event(LOG_DEBUG, "libmicrohttpd", log_str("says", line));
 }
 
+static size_t
+large_pool_bytes(const struct front *front)
+{
+	size_t bytes = (size_t)front->config->response_head_bytes_max + LARGE_POOL_SPARE;
+
+	return bytes > LARGE_POOL_BYTES_MIN ? bytes : LARGE_POOL_BYTES_MIN;
+}
+
 static struct lane *
-lane_new(struct front *front)
+lane_new(struct front *front, bool large)
 {
 	struct lane *lane = xcalloc(1, sizeof(*lane));
-	size_t pool_bytes =
-	    (size_t)front->config->response_head_bytes_max + POOL_BYTES_SPARE;
+	size_t pool_bytes = large ? large_pool_bytes(front) : SMALL_POOL_BYTES;
 
 	lane->front = front;
+	lane->large = large;
 	lane->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
 	        MHD_USE_TURBO | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
 	    0, NULL, NULL, handle, lane, MHD_OPTION_EXTERNAL_LOGGER, log_mhd, NULL,
@@ -485,12 +620,13 @@ lane_new(struct front *front)
 
 /* The first lane with room: a light load stays in few lanes. */
 static struct lane *
-lane_with_room(struct front *front)
+lane_with_room(struct front *front, bool large)
 {
 	for (size_t i = 0; i < front->lanes_count; i++)
-		if (front->lanes[i]->clients < LANE_CLIENTS_MAX)
+		if (front->lanes[i]->large == large &&
+		    front->lanes[i]->clients < LANE_CLIENTS_MAX)
 			return front->lanes[i];
-	return front->lanes_count < LANES_MAX ? lane_new(front) : NULL;
+	return front->lanes_count < LANES_MAX ? lane_new(front, large) : NULL;
 }
 
 static void
@@ -531,10 +667,29 @@ front_watch_input(struct front *front, struct client *client, bool on)
 		client->reading_body = on;
 }
 
+/* Hands the client's socket to libmicrohttpd, which closes it if it does not take it. */
+static void
+give_to_lane(struct front *front, struct client *client, const struct sockaddr *address,
+    socklen_t bytes)
+{
+	struct lane *lane = client->lane;
+	int fd = client->fd;
+
+	tap_set(fd, client);
+	lane->clients++;
+	lane->ready = true;
+	tap_enter();
+	enum MHD_Result added = MHD_add_connection(lane->daemon, fd, address, bytes);
+	tap_leave();
+	/* Refused: it has told us of the end only if it had told us of the beginning. */
+	if (added != MHD_YES && tap_get(fd) == client)
+		forget_client(front, client);
+}
+
 void
 front_add(struct front *front, int fd, const struct sockaddr *address, socklen_t bytes)
 {
-	struct lane *lane = lane_with_room(front);
+	struct lane *lane = lane_with_room(front, false);
 	struct client *client;
 
 	if (!lane) {
@@ -548,20 +703,44 @@ front_add(struct front *front, int fd, const struct sockaddr *address, socklen_t
 		close(fd);
 		return;
 	}
-	tap_set(fd, client);
 	client->next = front->clients;
 	if (front->clients)
 		front->clients->previous = client;
 	front->clients = client;
 	front->clients_count++;
-	lane->clients++;
-	tap_enter();
-	enum MHD_Result added = MHD_add_connection(lane->daemon, fd, address, bytes);
-	tap_leave();
-	/* Refused, it has closed the descriptor, and told us only if it had begun. */
-	if (added != MHD_YES && tap_get(fd) == client)
-		forget_client(front, client);
-	lane->ready = true;
+	give_to_lane(front, client, address, bytes);
+}
+
+/* Clients that were taken out of libmicrohttpd begin there anew. */
+static void
+settle_moved(struct front *front)
+{
+	while (front->moving) {
+		struct client *client = front->moving;
+		struct sockaddr_storage address;
+		socklen_t bytes = sizeof(address);
+		struct lane *lane = lane_with_room(front, client->move_large);
+
+		front->moving = client->resume_next;
+		client->moving = false;
+		client->lane->clients--;
+		client->handled = client->suspended = false;
+		client->connection = NULL;
+		client->lane = lane;
+		if (!lane || getpeername(client->fd, (struct sockaddr *)&address, &bytes) < 0 ||
+		    watch(front, EPOLL_CTL_ADD, client, 0) < 0) {
+			int fd = client->fd;
+
+			if (lane)
+				lane->clients++; /* forget_client takes it off */
+			forget_client(front, client);
+			close(fd);
+			continue;
+		}
+		give_to_lane(front, client, (struct sockaddr *)&address, bytes);
+		if (client_wants_watch(client))
+			front_watch_input(front, client, true);
+	}
 }
 
 static void
@@ -594,70 +773,10 @@ read_watch(struct front *front)
 	} while (count == WATCH_EVENTS);
 }
 
-/* ---- lingering */
-
-static void
-on_linger_closed(uv_handle_t *handle)
-{
-	free(handle->data);
-}
-
-static void
-end_linger(struct front *front, struct lingering *linger)
-{
-	struct lingering **at = &front->lingering;
-
-	while (*at != linger)
-		at = &(*at)->next;
-	*at = linger->next;
-	front->lingering_count--;
-	uv_close((uv_handle_t *)&linger->poll, on_linger_closed);
-	close(linger->fd);
-}
-
-static void
-on_linger_readable(uv_poll_t *poll, int status, int events)
-{
-	struct lingering *linger = poll->data;
-	struct front *front = poll->loop->data;
-	char waste[16 * 1024];
-
-	(void)status;
-	(void)events;
-	/* A few reads a turn: whoever sends on for 2 s is cut off. */
-	for (int i = 0; i < 8; i++) {
-		ssize_t bytes =
-		    recvfrom(linger->fd, waste, sizeof(waste), MSG_DONTWAIT, NULL, NULL);
-
-		if (bytes == 0 || (bytes < 0 && errno != EAGAIN && errno != EINTR)) {
-			end_linger(front, linger);
-			return;
-		}
-		if (bytes < 0)
-			return;
-	}
-}
-
 void
 front_linger(struct front *front, int fd)
 {
-	if (front->lingering_count >= LINGERING_MAX)
-		return;
-	struct lingering *linger = xcalloc(1, sizeof(*linger));
-	linger->fd = dup(fd);
-	if (linger->fd < 0 || uv_poll_init(front->loop, &linger->poll, linger->fd) < 0) {
-		if (linger->fd >= 0)
-			close(linger->fd);
-		free(linger);
-		return;
-	}
-	shutdown(linger->fd, SHUT_WR);
-	linger->until_ms = front->now_ms + LINGER_MS;
-	linger->poll.data = linger;
-	linger->next = front->lingering;
-	front->lingering = linger;
-	front->lingering_count++;
-	uv_poll_start(&linger->poll, UV_READABLE, on_linger_readable);
+	lingerer_add(front->lingerer, fd, front->now_ms);
 }
 
 /* ---- turns */
@@ -693,6 +812,10 @@ front_turn(struct front *front, int64_t now_ms)
 			run_lane(front->lanes[i]);
 			more = more || front->lanes[i]->ready;
 		}
+		if (front->moving) {
+			settle_moved(front);
+			more = true;
+		}
 		if (!more && !front->resume)
 			return false;
 	}
@@ -702,7 +825,6 @@ front_turn(struct front *front, int64_t now_ms)
 void
 front_tick(struct front *front, int64_t now_ms)
 {
-	struct lingering *linger = front->lingering;
 	struct client *client = front->clients;
 
 	front->now_ms = now_ms;
@@ -712,13 +834,7 @@ front_tick(struct front *front, int64_t now_ms)
 		client_tick(client, now_ms);
 		client = next;
 	}
-	while (linger) {
-		struct lingering *next = linger->next;
-
-		if (now_ms >= linger->until_ms)
-			end_linger(front, linger);
-		linger = next;
-	}
+	lingerer_tick(front->lingerer, now_ms);
 }
 
 void
@@ -768,10 +884,10 @@ front_new(uv_loop_t *loop, const struct ingress_config *config, struct gateway *
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > 1 << 20)
 		limit.rlim_cur = 1 << 20;
 	tap_init((int)limit.rlim_cur);
-	loop->data = front;
+	front->lingerer = lingerer_new(loop);
 	front->watch_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (front->watch_fd < 0 ||
-	    uv_poll_init(loop, &front->watch_poll, front->watch_fd) < 0 || !lane_new(front)) {
+	    uv_poll_init(loop, &front->watch_poll, front->watch_fd) < 0 || !lane_new(front, false)) {
 		*out_text = "cannot start libmicrohttpd";
 		return NULL;
 	}
@@ -796,8 +912,7 @@ front_free(struct front *front)
 		MHD_stop_daemon(lane->daemon);
 		tap_leave();
 	}
-	while (front->lingering)
-		end_linger(front, front->lingering);
+	lingerer_free(front->lingerer);
 	uv_close((uv_handle_t *)&front->watch_poll, NULL);
 	uv_run(front->loop, UV_RUN_NOWAIT);
 	close(front->watch_fd);
