@@ -155,10 +155,20 @@ on_poll(uv_poll_t *poll, int status, int events)
 		connection->user->on_writable(connection);
 		return;
 	}
-	/* An error is found by reading. */
-	if (status < 0 || (events & UV_READABLE))
+	/* An error is found by reading, after the bytes before it; writing is over.  libuv
+	 * has let go of the descriptor: whoever reads on is told again. */
+	if (status < 0) {
+		bool readable = connection->events & UV_READABLE;
+
+		connection->events = 0;
+		backend_watch(connection, readable, false);
 		connection->user->on_readable(connection);
-	else if (events & UV_WRITABLE)
+		return;
+	}
+	if (events & UV_READABLE)
+		connection->user->on_readable(connection);
+	/* What can always be read keeps nobody from writing; it may be given back by now. */
+	if ((events & UV_WRITABLE) && connection->user && (connection->events & UV_WRITABLE))
 		connection->user->on_writable(connection);
 }
 
