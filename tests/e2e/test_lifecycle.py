@@ -483,11 +483,16 @@ def test_descriptors_are_given_back(pair, server):
             client.ask("POST", body=b"x")
         client.close()
 
+    now: list[int] = []
+
     def back() -> bool:
-        now = [open_descriptors(program.pid) for program in (pair.ingress, pair.shim)]
+        now[:] = [open_descriptors(program.pid) for program in (pair.ingress, pair.shim)]
         return all(a <= b + 4 for a, b in zip(now, counts))
 
-    wait_until(back, f"descriptors are back at {counts}", 5)
+    try:
+        wait_until(back, "descriptors are given back", 5)
+    except AssertionError:
+        pytest.fail(f"ingress and shim had {counts} descriptors, now {now}")
 
 
 # ---- the reload
