@@ -532,8 +532,7 @@ void
 client_on_peer_closed(struct client *client)
 {
 	client->peer_closed = true;
-	if (client->state == CLIENT_ACTIVE)
-		client_close(client, "the client left");
+	client_close(client, "the client left");
 }
 
 void
@@ -556,8 +555,11 @@ client_on_response_done(struct client *client, bool complete)
 		return;
 	client->state = complete && whole ? CLIENT_IDLE : CLIENT_CLOSING;
 	client->idle_since_ms = front_now_ms(client->front);
-	if (client->state == CLIENT_IDLE)
-		request_reader_next(&client->reader);
+	if (client->state != CLIENT_IDLE)
+		return;
+	request_reader_next(&client->reader);
+	if (front_is_draining(client->front))
+		client_close(client, "the gateway stops");
 }
 
 /* ---- deadlines */

@@ -49,6 +49,8 @@
 /* Runs of one lane in one turn, before the others have theirs. */
 #define LANE_RUNS_MAX 16
 #define WATCH_EVENTS 256
+/* Never reached. */
+#define CLOSING_TIMEOUT_S 86400u
 #define RANDOM_BYTES 4096
 
 struct lane {
@@ -440,6 +442,9 @@ respond(struct client *client)
 	add_header(response, "X-Request-Id", exchange->request_id);
 	if (client->close_after)
 		add_header(response, "Connection", "close");
+	if (!is_error && client->http_1_0 && !exchange->answer.has_length &&
+	    !exchange->answer.whole)
+		client->keep_alive = false; /* its end is that of the connection */
 	client->responding = true;
 	client->response = response;
 	client->output_ms = client->front->now_ms;
@@ -491,6 +496,17 @@ handle(void *arg, struct MHD_Connection *connection, const char *url, const char
 	return MHD_YES;
 }
 
+/* A connection that libmicrohttpd (0.9.75) closes from within read_body is not looked at
+ * again until something happens on its socket, unless it has a timeout of its own: those
+ * are looked at in every run. */
+static void
+hasten_end(struct lane *lane, struct MHD_Connection *connection)
+{
+	MHD_set_connection_option(
+	    connection, MHD_CONNECTION_OPTION_TIMEOUT, CLOSING_TIMEOUT_S);
+	lane->ready = true;
+}
+
 static void
 on_completed(void *arg, struct MHD_Connection *connection, void **context,
     enum MHD_RequestTerminationCode code)
@@ -498,10 +514,14 @@ on_completed(void *arg, struct MHD_Connection *connection, void **context,
 	struct client *client = *context;
 
 	(void)arg;
-	if (client && client->connection == connection && !client->moving)
+	*context = NULL;
+	if (!client)
+		return;
+	if (!client->moving)
 		client_on_response_done(client,
 		    code == MHD_REQUEST_TERMINATED_COMPLETED_OK && client->responding);
-	*context = NULL;
+	if (client->moving || client->state != CLIENT_IDLE || !client->keep_alive)
+		hasten_end(client->lane, connection);
 }
 
 static void

@@ -69,13 +69,26 @@ on_acceptable(uv_poll_t *poll, int status, int events)
 	}
 }
 
-void
-listener_check(struct listener *listener)
+static void
+resume_listening(struct listener *listener)
 {
 	if (listener->paused && !front_is_full(listener->front)) {
 		listener->paused = false;
 		uv_poll_start(&listener->poll, UV_READABLE, on_acceptable);
 	}
+}
+
+void
+listener_check(struct listener *listener)
+{
+	if (!listener->out_of_descriptors)
+		resume_listening(listener);
+}
+
+void
+listener_tick(struct listener *listener)
+{
+	resume_listening(listener);
 }
 
 /* A socket that a former process left behind, on which nobody listens. */

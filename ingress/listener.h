@@ -30,8 +30,9 @@ void listener_free(struct listener *listener);
 /* The real address, with its port. */
 void listener_print(const struct listener *listener, struct text *out);
 
-/* Looks again whether there is room; call every turn that a connection ended, and on
- * every tick. */
+/* Looks again whether there is room for connections: every turn. */
 void listener_check(struct listener *listener);
+/* Out of descriptors it tries again: every tick. */
+void listener_tick(struct listener *listener);
 
 #endif

@@ -125,6 +125,8 @@ on_tick(uv_timer_t *timer)
 	gateway_tick(program->gateway, now_ms(program));
 	front_tick(program->front, now_ms(program));
 	admin_tick(program->admin);
+	for (size_t i = 0; i < program->listeners_count; i++)
+		listener_tick(program->listeners[i]);
 }
 
 /* ---- signals */

@@ -74,6 +74,13 @@ on_relay_closed(void *arg)
 	uv_stop(&program->loop);
 }
 
+static uint64_t
+command_grace_ms(const struct program *program)
+{
+	return program->config.grace_ms < COMMAND_GRACE_MS ? (uint64_t)program->config.grace_ms
+	                                                   : COMMAND_GRACE_MS;
+}
+
 /* Nothing of the command is left: say goodbye. */
 static void
 leave(struct program *program)
@@ -95,8 +102,9 @@ end_command(struct program *program)
 		leave(program);
 		return;
 	}
-	program->asked_to_end = program->asked_to_end || !program->command_ended;
-	child_terminate(&program->child, COMMAND_GRACE_MS);
+	if (!program->command_ended)
+		program->asked_to_end = true;
+	child_terminate(&program->child, command_grace_ms(program));
 }
 
 static void
@@ -143,12 +151,18 @@ on_signal(uv_signal_t *handle, int number)
 	struct program *program = handle->data;
 	bool ends = number == SIGTERM || number == SIGINT;
 
-	if (!ends || program->config.ingress.count == 0) {
+	if (!ends) {
 		if (program->has_command)
 			(void)child_signal(&program->child, number);
-		else if (ends)
-			leave(program);
-		program->asked_to_end = program->asked_to_end || number == SIGTERM;
+		return;
+	}
+	if (program->config.ingress.count == 0 && program->stage != ENDING) {
+		/* Only an init: the command has the whole grace. */
+		program->asked_to_end = true;
+		if (number != SIGTERM)
+			(void)child_signal(&program->child, number);
+		else
+			child_terminate(&program->child, (uint64_t)program->config.grace_ms);
 		return;
 	}
 	if (program->stage == STARTING || program->stage == SERVING) {
@@ -204,13 +218,9 @@ on_command_exit(void *arg, int status)
 	child_status_text(text, sizeof(text), status);
 	snprintf(program->end_text, sizeof(program->end_text), "the server %s", text);
 	program->command_ended = true;
-	/* A command that we ended with SIGTERM has ended well. */
-	program->status =
-	    program->asked_to_end && WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM
-	    ? 0
-	    : child_status_code(status);
-	if (program->asked_to_end && program->config.ingress.count > 0)
-		program->status = 0;
+	/* A command that we ended has ended well. */
+	if (program->status == 0 && !program->asked_to_end)
+		program->status = child_status_code(status);
 	log_event(program->status == 0 ? LOG_INFO : LOG_WARN, "command ended",
 	    log_str("how", text));
 	if (program->stage == ENDING)
@@ -271,7 +281,6 @@ on_timeout(void *arg, uint64_t waited_ms, int error)
 	    log_uint("seconds", waited_ms / 1000), log_errno("error", error));
 	program->status = 1;
 	end_command(program);
-	program->asked_to_end = false;
 }
 
 static const struct readiness_ops readiness_ops = {
