@@ -28,6 +28,9 @@
 
 static const struct backend_user backend_user;
 
+static bool may_try_again(const struct call *call);
+static void try_again(struct call *call);
+
 struct call *
 call_new(struct relay *relay)
 {
@@ -418,6 +421,15 @@ break_writing(struct call *call)
 	relay_touch(call->relay);
 }
 
+/* Are there bytes that were not read yet? */
+static bool
+has_spoken(const struct backend_connection *connection)
+{
+	char byte;
+
+	return recvfrom(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL) > 0;
+}
+
 void
 call_write(struct call *call)
 {
@@ -446,7 +458,13 @@ call_write(struct call *call)
 			backend_watch(connection, connection->events & UV_READABLE, true);
 			return;
 		}
-		/* Reading tells what the server still said, and whether to try again. */
+		/* The client has not been told to stop yet: another connection takes what
+		 * it sends. */
+		if (may_try_again(call) && !has_spoken(connection)) {
+			try_again(call);
+			return;
+		}
+		/* Reading tells what the server still said. */
 		break_writing(call);
 		backend_watch(connection, true, false);
 		return;
@@ -698,14 +716,19 @@ feed(struct call *call, char *data, size_t bytes)
 	}
 }
 
+/* RFC 9112 section 8: a body that ends with the connection is complete "unless an error
+ * was indicated by the underlying connection". */
 static void
-on_end_of_stream(struct call *call)
+on_end_of_stream(struct call *call, bool is_error)
 {
 	struct gathered got = { 0 };
 	struct answer_event answer;
 
 	answer_parser_finish(call->connection->parser, &answer);
-	if (answer.type == ANSWER_END) {
+	if (answer.type == ANSWER_END && is_error)
+		call_fail(call, PORTHOLE__CALL_FAILED__REASON__SERVER_CLOSED,
+		    "the server's connection broke in the middle of its answer", false);
+	else if (answer.type == ANSWER_END) {
 		got.ended = true;
 		backend_watch(call->connection, false, false);
 		flush(call, &got);
@@ -745,7 +768,7 @@ on_readable(struct backend_connection *connection)
 		if (bytes < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
 		if (bytes <= 0) {
-			on_end_of_stream(call);
+			on_end_of_stream(call, bytes < 0);
 			return;
 		}
 		if (!feed(call, scratch, (size_t)bytes) || (size_t)bytes < limit)

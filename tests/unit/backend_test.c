@@ -46,7 +46,8 @@ on_readable(struct backend_connection *connection)
 	char byte;
 
 	f->readable++;
-	if (f->reads && recvfrom(connection->fd, &byte, 1, MSG_DONTWAIT, NULL, NULL) < 0)
+	if (f->reads &&
+	    recvfrom(connection->fd, &byte, 1, MSG_DONTWAIT, NULL, NULL) < 0)
 		f->read_error = errno;
 }
 
@@ -399,8 +400,8 @@ test_a_watch_is_told_of_what_was_asked(void **state)
 	close(fd);
 }
 
-/* libuv lets go of a descriptor with an error, though there may be bytes to be read, and
- * the error itself is found by reading. */
+/* libuv lets go of a descriptor with an error, though there may be bytes to be read,
+ * and the error itself is found by reading. */
 static void
 test_a_reset_is_told_until_it_was_read(void **state)
 {

@@ -21,8 +21,8 @@ parse(const char *lines, struct field *out)
 
 		assert_true(colon && end && colon < end && count < FIELDS_MAX);
 		assert_int_equal(colon[1], ' ');
-		out[count++] = (struct field){ lines, (size_t)(colon - lines), colon + 2,
-			(size_t)(end - colon - 2) };
+		out[count++] = (struct field){ lines, (size_t)(colon - lines),
+			colon + 2, (size_t)(end - colon - 2) };
 		lines = end + 1;
 	}
 	return count;
@@ -36,15 +36,17 @@ print(const struct field *fields, size_t count, char *out, size_t size)
 	out[0] = '\0';
 	for (size_t i = 0; i < count; i++) {
 		used += (size_t)snprintf(out + used, size - used, "%.*s: %.*s\n",
-		    (int)fields[i].name_bytes, fields[i].name, (int)fields[i].value_bytes,
-		    fields[i].value);
+		    (int)fields[i].name_bytes, fields[i].name,
+		    (int)fields[i].value_bytes, fields[i].value);
 		assert_true(used < size);
 	}
 }
 
-/* Values that are not there have no bytes at all: memory checkers see a read of them. */
+/* Values that are not there have no bytes at all: memory checkers see a read of them.
+ */
 static void
-assert_request(const char *in, const struct forward_origin *origin, const char *expected)
+assert_request(
+    const char *in, const struct forward_origin *origin, const char *expected)
 {
 	char *lines = strdup(in);
 	char *scratch = malloc(FORWARD_SCRATCH_BYTES);
@@ -53,7 +55,8 @@ assert_request(const char *in, const struct forward_origin *origin, const char *
 	struct field *out = malloc((count + FORWARD_FIELDS_ADDED) * sizeof(*out));
 	char said[4096];
 
-	print(out, forward_request(fields, count, origin, out, scratch), said, sizeof(said));
+	print(out, forward_request(fields, count, origin, out, scratch), said,
+	    sizeof(said));
 	assert_string_equal(said, expected);
 	free(out);
 	free(scratch);
@@ -99,13 +102,16 @@ test_of_a_request(void **state)
 		{ "Proxy-Connection: keep-alive\nTE: trailers\nUpgrade: h2c\n", "" },
 		{ "Transfer-Encoding: chunked\nA: 1\n", "A: 1\n" },
 		/* names that only look alike stay */
-		{ "Connections: 1\nKeep-Alives: 1\nTEE: 1\nUpgrade-Insecure-Requests: 1\n",
-		    "Connections: 1\nKeep-Alives: 1\nTEE: 1\nUpgrade-Insecure-Requests: 1\n" },
+		{ "Connections: 1\nKeep-Alives: 1\nTEE: 1\nUpgrade-Insecure-Requests: "
+		  "1\n",
+		    "Connections: 1\nKeep-Alives: 1\nTEE: "
+		    "1\nUpgrade-Insecure-Requests: 1\n" },
 		{ "Proxy-Authorization: x\n", "Proxy-Authorization: x\n" },
 		/* named by Connection */
 		{ "Connection: x-one\nX-One: 1\nX-Two: 2\n", "X-Two: 2\n" },
 		{ "X-One: 1\nConnection: X-ONE\n", "" },
-		{ "Connection: x-one,x-two\nX-One: 1\nX-Two: 2\nX-Three: 3\n", "X-Three: 3\n" },
+		{ "Connection: x-one,x-two\nX-One: 1\nX-Two: 2\nX-Three: 3\n",
+		    "X-Three: 3\n" },
 		{ "Connection: close,\t x-one \t, x-two\nX-One: 1\nX-Two: 2\n", "" },
 		{ "Connection: ,,x-one,,\nX-One: 1\nA: 2\n", "A: 2\n" },
 		{ "Connection: \nX-One: 1\n", "X-One: 1\n" },
@@ -126,7 +132,8 @@ test_of_a_request(void **state)
 		{ "Expect: 100-continue\n", "" },
 		{ "Expected: 1\nExpect-CT: 2\n", "Expected: 1\nExpect-CT: 2\n" },
 		/* of an address that nobody trusts */
-		{ "X-Forwarded-For: 1.2.3.4\nX-Forwarded-Proto: https\nX-Forwarded-Host: evil\n"
+		{ "X-Forwarded-For: 1.2.3.4\nX-Forwarded-Proto: "
+		  "https\nX-Forwarded-Host: evil\n"
 		  "Forwarded: for=1.2.3.4\nX-Real-IP: 1.2.3.4\nA: 1\n",
 		    "A: 1\n" },
 		{ "x-forwarded-FOR: 1.2.3.4\nFORWARDED: for=x\nx-real-ip: y\n", "" },
@@ -156,12 +163,16 @@ test_of_a_trusted_proxy(void **state)
 		    "X-Forwarded-Host: a.b\nX-Request-Id: id\n" },
 		{ "x-forwarded-for: 1.2.3.4, 5.6.7.8\nX-Forwarded-Proto: https\n"
 		  "X-FORWARDED-HOST: c.d\n",
-		    "x-forwarded-for: 1.2.3.4, 5.6.7.8, 10.0.0.1\nX-Forwarded-Proto: https\n"
+		    "x-forwarded-for: 1.2.3.4, 5.6.7.8, 10.0.0.1\nX-Forwarded-Proto: "
+		    "https\n"
 		    "X-FORWARDED-HOST: c.d\nX-Request-Id: id\n" },
-		/* several: to the last of them, so that their order still tells the way */
+		/* several: to the last of them, so that their order still tells the way
+		 */
 		{ "X-Forwarded-For: 1.1.1.1\nA: 1\nX-Forwarded-For: 2.2.2.2\n",
-		    "X-Forwarded-For: 1.1.1.1\nA: 1\nX-Forwarded-For: 2.2.2.2, 10.0.0.1\n"
-		    "X-Forwarded-Proto: http\nX-Forwarded-Host: a.b\nX-Request-Id: id\n" },
+		    "X-Forwarded-For: 1.1.1.1\nA: 1\nX-Forwarded-For: 2.2.2.2, "
+		    "10.0.0.1\n"
+		    "X-Forwarded-Proto: http\nX-Forwarded-Host: a.b\nX-Request-Id: "
+		    "id\n" },
 		{ "X-Forwarded-For: \n",
 		    "X-Forwarded-For: 10.0.0.1\nX-Forwarded-Proto: http\n"
 		    "X-Forwarded-Host: a.b\nX-Request-Id: id\n" },
@@ -260,8 +271,10 @@ test_of_a_response(void **state)
 	} cases[] = {
 		{ "", "" },
 		{ "Server: x\nSet-Cookie: a=1\nset-cookie: b=2\nETag: \n\xff: \x80\n",
-		    "Server: x\nSet-Cookie: a=1\nset-cookie: b=2\nETag: \n\xff: \x80\n" },
-		{ "Connection: close\nKeep-Alive: 1\nProxy-Connection: x\nUpgrade: h2c\n"
+		    "Server: x\nSet-Cookie: a=1\nset-cookie: b=2\nETag: \n\xff: "
+		    "\x80\n" },
+		{ "Connection: close\nKeep-Alive: 1\nProxy-Connection: x\nUpgrade: "
+		  "h2c\n"
 		  "TE: x\ntransfer-encoding: gzip\nA: 1\n",
 		    "A: 1\n" },
 		{ "Connection: x-one, close\nX-One: 1\nX-Two: 2\n", "X-Two: 2\n" },
@@ -269,7 +282,8 @@ test_of_a_response(void **state)
 		{ "CONTENT-length: 5\nContent-Type: t\n", "Content-Type: t\n" },
 		{ "Porthole-Error: busy\nporthole-x: 1\nA: 1\n", "A: 1\n" },
 		{ "X-Request-ID: theirs\nA: 1\n", "A: 1\n" },
-		{ "Date: d\nTrailer: t\nWWW-Authenticate: w\nForwarded: f\nX-Forwarded-For: g\n",
+		{ "Date: d\nTrailer: t\nWWW-Authenticate: w\nForwarded: "
+		  "f\nX-Forwarded-For: g\n",
 		    "Date: d\nTrailer: t\nWWW-Authenticate: w\nForwarded: f\n"
 		    "X-Forwarded-For: g\n" },
 	};
@@ -290,12 +304,13 @@ static void
 test_what_may_be_a_trailer(void **state)
 {
 	static const char *const no[] = { "Content-Length", "transfer-encoding", "HOST",
-		"Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Upgrade",
-		"Content-Encoding", "Content-Type", "Content-Range", "Authorization", "Set-Cookie",
-		"Cache-Control", "Expect", "X-Request-Id", "Forwarded", "X-Forwarded-For",
-		"X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "Porthole-Error" };
-	static const char *const yes[] = { "Grpc-Status", "Server-Timing", "Digest", "ETag",
-		"X-Checksum", "Content-Lengths", "Hosts", "a" };
+		"Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer",
+		"Upgrade", "Content-Encoding", "Content-Type", "Content-Range",
+		"Authorization", "Set-Cookie", "Cache-Control", "Expect",
+		"X-Request-Id", "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto",
+		"X-Forwarded-Host", "X-Real-IP", "Porthole-Error" };
+	static const char *const yes[] = { "Grpc-Status", "Server-Timing", "Digest",
+		"ETag", "X-Checksum", "Content-Lengths", "Hosts", "a" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(no) / sizeof(no[0]); i++) {
@@ -315,8 +330,8 @@ test_what_may_be_a_trailer(void **state)
 static void
 test_the_request_id(void **state)
 {
-	static const unsigned char random[16] = { 0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd,
-		0xef, 0xfe, 0xdc, 0xba, 0x98, 0x76, 0x54, 0x32, 0x10 };
+	static const unsigned char random[16] = { 0x01, 0x23, 0x45, 0x67, 0x89, 0xab,
+		0xcd, 0xef, 0xfe, 0xdc, 0xba, 0x98, 0x76, 0x54, 0x32, 0x10 };
 	static const char made[] = "0123456789abcdeffedcba9876543210";
 	static const struct {
 		const char *in, *id; /* NULL: made */
