@@ -11,9 +11,9 @@
  */
 #include "ingress/client.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,32 +31,42 @@
 /* Fields of the largest request that the configuration may allow. */
 #define HEADERS_STACK 160
 
+/* Address and port of an IP socket as text and number; "" of others. */
 static void
-print_address(const struct sockaddr *address, char *out)
+print_address(const struct sockaddr_storage *address, char *out, unsigned *out_port)
 {
-	socklen_t bytes = address->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
-	                                                 : sizeof(struct sockaddr_in);
+	const struct sockaddr_in *in = (const struct sockaddr_in *)address;
+	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)address;
 
 	out[0] = '\0';
-	if (address->sa_family != AF_INET && address->sa_family != AF_INET6)
-		return;
-	if (getnameinfo(address, bytes, out, CLIENT_ADDRESS_BYTES, NULL, 0, NI_NUMERICHOST))
-		out[0] = '\0';
+	*out_port = 0;
+	if (address->ss_family == AF_INET) {
+		*out_port = ntohs(in->sin_port);
+		inet_ntop(AF_INET, &in->sin_addr, out, CLIENT_ADDRESS_BYTES);
+	} else if (address->ss_family == AF_INET6) {
+		*out_port = ntohs(in6->sin6_port);
+		inet_ntop(AF_INET6, &in6->sin6_addr, out, CLIENT_ADDRESS_BYTES);
+	}
 	/* An IPv4 client of an IPv6 socket is an IPv4 client. */
 	if (strncmp(out, "::ffff:", 7) == 0 && strchr(out, '.'))
 		memmove(out, out + 7, strlen(out + 7) + 1);
 }
 
 struct client *
-client_new(struct front *front, int fd, const struct sockaddr *address)
+client_new(struct front *front, int fd, const struct sockaddr_storage *address)
 {
 	struct client *client = xcalloc(1, sizeof(*client));
+	struct sockaddr_storage server = { .ss_family = AF_UNSPEC };
+	socklen_t bytes = sizeof(server);
 
 	client->front = front;
 	client->fd = fd;
 	client->idle_since_ms = front_now_ms(front);
-	client->trusted = config_is_trusted(front_config(front), address);
-	print_address(address, client->address);
+	client->trusted = config_is_trusted(
+	    front_config(front), (const struct sockaddr *)address);
+	print_address(address, client->address, &client->port);
+	if (client->port && getsockname(fd, (struct sockaddr *)&server, &bytes) == 0)
+		print_address(&server, client->server_address, &client->server_port);
 	request_reader_init(&client->reader, front_request_limits(front));
 	buf_init(&client->input, CLIENT_READ_BYTES);
 	return client;
@@ -182,10 +192,10 @@ origin_of(const struct client *client, const struct request_head *head)
 }
 
 static void
-send_scope(struct client *client, const struct request_head *head)
+send_scope(struct client *client, const struct request_head *head,
+    const struct forward_origin *origin)
 {
 	struct exchange *exchange = client->exchange;
-	struct forward_origin origin = origin_of(client, head);
 	size_t room = head->fields_count + FORWARD_FIELDS_ADDED;
 	struct field fields_stack[HEADERS_STACK];
 	Porthole__Header headers_stack[HEADERS_STACK];
@@ -197,7 +207,7 @@ send_scope(struct client *client, const struct request_head *head)
 	Porthole__Header **list = large ? xmalloc(room * sizeof(*list)) : list_stack;
 	char *scratch = front_scratch(client->front) + CLIENT_READ_BYTES;
 	size_t count =
-	    forward_request(head->fields, head->fields_count, &origin, fields, scratch);
+	    forward_request(head->fields, head->fields_count, origin, fields, scratch);
 
 	for (size_t i = 0; i < count; i++) {
 		porthole__header__init(&headers[i]);
@@ -209,6 +219,8 @@ send_scope(struct client *client, const struct request_head *head)
 	Porthole__Event event = PORTHOLE__EVENT__INIT;
 	Porthole__HttpScope scope = PORTHOLE__HTTP_SCOPE__INIT;
 	Porthole__Address address = PORTHOLE__ADDRESS__INIT;
+	Porthole__Address server = PORTHOLE__ADDRESS__INIT;
+	Porthole__CallContext context = PORTHOLE__CALL_CONTEXT__INIT;
 
 	event.kind_case = PORTHOLE__EVENT__KIND_HTTP;
 	event.http = &scope;
@@ -224,8 +236,15 @@ send_scope(struct client *client, const struct request_head *head)
 	scope.expect_continue = head->expect_continue;
 	if (client->address[0]) {
 		address.host = client->address;
+		address.port = client->port;
 		scope.client = &address;
+		server.host = client->server_address;
+		server.port = client->server_port;
+		scope.server = &server;
 	}
+	context.request_id = exchange->request_id;
+	context.function = (char *)(uintptr_t)function_name(exchange->function);
+	scope.context = &context;
 	link_call_send(&exchange->call, &event, NULL);
 	if (large) {
 		free(fields);
@@ -271,19 +290,21 @@ begin(struct client *client)
 	exchange->error_format = format_for(head);
 	front_random(front, random);
 	forward_request_id(head->fields, head->fields_count, random, exchange->request_id);
+	struct forward_origin origin = origin_of(client, head);
 	if (config->request_body_bytes_max > 0 &&
 	    head->length > (uint64_t)config->request_body_bytes_max) {
 		gateway_fail(front_gateway(front), exchange, ERROR_BODY_TOO_LARGE,
 		    "the request's Content-Length is over the limit");
 		return;
 	}
-	send_scope(client, head);
+	gateway_route(front_gateway(front), exchange, origin.host ? origin.host : "",
+	    origin.host_bytes, front_now_ms(front));
+	if (exchange->state != EXCHANGE_OVER)
+		send_scope(client, head, &origin);
 	if (!head->chunked && head->length == 0)
 		exchange_send_body(exchange, NULL, 0, NULL, true, NULL, 0);
-
-	struct forward_origin origin = origin_of(client, head);
-	gateway_submit(front_gateway(front), exchange, origin.host ? origin.host : "",
-	    origin.host_bytes, front_now_ms(front));
+	if (exchange->state != EXCHANGE_OVER)
+		gateway_submit(front_gateway(front), exchange);
 }
 
 /* ---- a body */

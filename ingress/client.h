@@ -32,8 +32,8 @@ struct MHD_Response;
 #define CLIENT_SHOWN_BYTES_MAX 128
 /* Bytes read from a socket in one go. */
 #define CLIENT_READ_BYTES (64 * 1024)
-/* Text of an address: an IPv6 one with a scope. */
-#define CLIENT_ADDRESS_BYTES 80
+/* Text of an address with its NUL: INET6_ADDRSTRLEN. */
+#define CLIENT_ADDRESS_BYTES 46
 
 enum client_state { CLIENT_IDLE, CLIENT_ACTIVE, CLIENT_CLOSING };
 
@@ -71,10 +71,14 @@ struct client {
 	bool http_1_0;
 	bool wants_continue;  /* 100 is still to be said */
 	bool wants_trailers;
+	unsigned port; /* 0: not an IP socket */
+	unsigned server_port;
 	char address[CLIENT_ADDRESS_BYTES];
+	char server_address[CLIENT_ADDRESS_BYTES];
 };
 
-struct client *client_new(struct front *front, int fd, const struct sockaddr *address);
+struct client *client_new(
+    struct front *front, int fd, const struct sockaddr_storage *address);
 void client_free(struct client *client);
 
 /*

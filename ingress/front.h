@@ -39,7 +39,8 @@ struct front *front_new(uv_loop_t *loop, const struct ingress_config *config,
 void front_free(struct front *front);
 
 /* Takes a non-blocking socket that was accepted; it is closed if it cannot be served. */
-void front_add(struct front *front, int fd, const struct sockaddr *address, socklen_t bytes);
+void front_add(struct front *front, int fd, const struct sockaddr_storage *address,
+    socklen_t bytes);
 bool front_is_full(const struct front *front);
 size_t front_clients(const struct front *front);
 

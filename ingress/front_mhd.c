@@ -707,7 +707,8 @@ give_to_lane(struct front *front, struct client *client, const struct sockaddr *
 }
 
 void
-front_add(struct front *front, int fd, const struct sockaddr *address, socklen_t bytes)
+front_add(
+    struct front *front, int fd, const struct sockaddr_storage *address, socklen_t bytes)
 {
 	struct lane *lane = lane_with_room(front, false);
 	struct client *client;
@@ -728,7 +729,7 @@ front_add(struct front *front, int fd, const struct sockaddr *address, socklen_t
 		front->clients->previous = client;
 	front->clients = client;
 	front->clients_count++;
-	give_to_lane(front, client, address, bytes);
+	give_to_lane(front, client, (const struct sockaddr *)address, bytes);
 }
 
 /* Clients that were taken out of libmicrohttpd begin there anew. */

@@ -384,30 +384,38 @@ route(struct gateway *gateway, const char *host, size_t host_bytes, enum error_c
 }
 
 void
-gateway_submit(struct gateway *gateway, struct exchange *exchange, const char *host,
+gateway_route(struct gateway *gateway, struct exchange *exchange, const char *host,
     size_t host_bytes, int64_t now_ms)
 {
 	enum error_code error = ERROR_NONE;
-	struct function *function = route(gateway, host, host_bytes, &error);
 
 	gateway->now_ms = now_ms;
 	exchange->gateway = gateway;
 	exchange->arrived_ms = now_ms;
 	exchange->call.out.keep = true;
-	if (gateway->draining) {
+	exchange->function = route(gateway, host, host_bytes, &error);
+	if (gateway->draining)
 		gateway_fail(gateway, exchange, ERROR_DRAINING, "this gateway is stopping");
-		return;
-	}
-	if (!function) {
+	else if (!exchange->function)
 		gateway_fail(gateway, exchange, error,
 		    error == ERROR_NO_CONTAINER
 		        ? "no container has registered with this gateway yet"
 		        : "no function has the name that the host begins with");
-		return;
-	}
-	exchange->function = function;
+}
+
+const char *
+function_name(const struct function *function)
+{
+	return function->name;
+}
+
+void
+gateway_submit(struct gateway *gateway, struct exchange *exchange)
+{
+	struct function *function = exchange->function;
 	/* Nobody overtakes those who wait. */
 	struct container *container = function->queue_head ? NULL : choose(function);
+
 	if (container) {
 		assign(container, exchange);
 		return;
@@ -548,6 +556,8 @@ ignore_peer(struct container *container, Porthole__Goodbye__Reason reason, const
 	say_goodbye(container, reason, text);
 	flush_container(container);
 	container->ignored = true;
+	if (container->function)
+		dispatch(container->gateway, container->function);
 }
 
 static struct function *
@@ -855,6 +865,11 @@ receive_message(struct gateway *gateway, const struct link_message *message)
 		wrong = NULL;
 	if (wrong && !container->lost)
 		ignore_peer(container, PORTHOLE__GOODBYE__REASON__MALFORMED, wrong);
+	else if (!container->function && !container->lost && !container->ignored)
+		/* A container that was given up while it could not speak: it believes that
+		 * its link still stands, and would wait for calls for ever. */
+		ignore_peer(container, PORTHOLE__GOODBYE__REASON__STALE,
+		    "this gateway does not know the link: a link begins with HELLO");
 	activate(container);
 }
 

@@ -54,10 +54,15 @@ void gateway_tick(struct gateway *gateway, int64_t now_ms);
 /* Nothing new is taken any more. */
 void gateway_drain(struct gateway *gateway);
 
-/* Takes an exchange whose scope has been appended.  host is the Host header's value.
- * It may be over with an error when this returns. */
-void gateway_submit(struct gateway *gateway, struct exchange *exchange, const char *host,
+/* Finds the function that a request is for; host is the Host header's value.  If there is
+ * none the exchange is over with an error when this returns. */
+void gateway_route(struct gateway *gateway, struct exchange *exchange, const char *host,
     size_t host_bytes, int64_t now_ms);
+const char *function_name(const struct function *function);
+
+/* Takes an exchange that has been routed and whose scope has been appended: to a container,
+ * or into the queue.  It may be over with an error when this returns. */
+void gateway_submit(struct gateway *gateway, struct exchange *exchange);
 
 /* The client's side is done with it: its client has left, or it gave up.  Afterwards it is
  * OVER.  Fine at any state. */

@@ -65,7 +65,7 @@ on_acceptable(uv_poll_t *poll, int status, int events)
 		listener->out_of_descriptors = false;
 		if (address.ss_family != AF_UNIX)
 			(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-		front_add(listener->front, fd, (struct sockaddr *)&address, bytes);
+		front_add(listener->front, fd, &address, bytes);
 	}
 }
 

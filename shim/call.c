@@ -188,6 +188,8 @@ write_head(struct call *call, const Porthole__HttpScope *scope)
 	else if (scope->framing == PORTHOLE__HTTP_SCOPE__FRAMING__LENGTH) {
 		head.body = REQUEST_BODY_LENGTH;
 		head.body_bytes = length_of(fields, count);
+		call->has_length = true;
+		call->body_left_bytes = head.body_bytes;
 	}
 	int r = request_writer_head(&head, &call->head);
 	if (fields != stack)
@@ -290,6 +292,7 @@ on_request(struct call *call, const Porthole__HttpRequest *request,
     struct payload *payload, uint64_t cost_bytes)
 {
 	size_t bytes = payload ? payload->bytes : request->body.len;
+	const char *wrong = NULL;
 
 	call->request_whole = !request->more_body;
 	if (call->state == CALL_OVER || call->write_broken) {
@@ -297,6 +300,16 @@ on_request(struct call *call, const Porthole__HttpRequest *request,
 		relay_touch(call->relay);
 		return;
 	}
+	/* What does not fit its frame would be another request to the server. */
+	if (!call->chunked && bytes > call->body_left_bytes)
+		wrong = "the ingress sent http.request: more body than the scope announces";
+	else if (call->has_length && call->request_whole && bytes < call->body_left_bytes)
+		wrong = "the ingress sent http.request: less body than Content-Length says";
+	if (wrong) {
+		call_fail(call, PORTHOLE__CALL_FAILED__REASON__PROTOCOL_VIOLATION, wrong, false);
+		return;
+	}
+	call->body_left_bytes -= call->chunked ? 0 : bytes;
 	if (bytes > 0) {
 		struct call_piece *piece =
 		    add_piece(call, request->body.data, bytes, payload);

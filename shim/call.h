@@ -71,6 +71,8 @@ struct call {
 	bool retried;
 	bool idempotent;
 	bool chunked;
+	bool has_length;
+	uint64_t body_left_bytes; /* of a Content-Length, still to come */
 	bool head_request;
 	bool te_trailers;
 	bool request_whole; /* its last event has come */
