@@ -101,7 +101,8 @@ refuse(struct client *client, enum error_code error, const char *reason)
 
 	front_random(client->front, random);
 	forward_request_id(NULL, 0, random, id);
-	size_t bytes = error_response_raw(error, reason, id, response, sizeof(response));
+	size_t bytes = error_response_raw(
+	    error, reason, id, front_date(client->front), response, sizeof(response));
 	log_event(LOG_INFO, "request refused", log_str("code", error_name(error)),
 	    log_str("reason", reason), log_str("remote", client->address));
 	client_write_raw(client, response, bytes);

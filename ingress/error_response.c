@@ -337,7 +337,7 @@ reason_phrase(int status)
 
 size_t
 error_response_raw(enum error_code code, const char *detail, const char *request_id,
-    char *out, size_t out_bytes)
+    const char *date, char *out, size_t out_bytes)
 {
 	const struct error_row *row = error_row(code);
 	struct error_body body;
@@ -351,6 +351,8 @@ error_response_raw(enum error_code code, const char *detail, const char *request
 	    body.content_type, body.bytes);
 	text_addf(
 	    &text, "Cache-Control: no-store\r\nPorthole-Error: %s\r\n", row->code);
+	if (date)
+		text_addf(&text, "Date: %s\r\n", date);
 	if (request_id)
 		text_addf(&text, "X-Request-Id: %.*s\r\n", ERROR_REQUEST_ID_BYTES_MAX,
 		    request_id);

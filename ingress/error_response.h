@@ -123,11 +123,12 @@ void error_body_write(struct error_body *out, enum error_format format,
  * whose request could not be read: the connection has to close behind it.
  *
  * request_id   in the header as it stands: checked by the caller.  NULL: left out.
+ * date         the value of Date (RFC 9110 section 6.6.1).  NULL: left out.
  * out_bytes    at least ERROR_RESPONSE_BYTES_MAX.
  *
  * Returns the bytes written.
  */
 size_t error_response_raw(enum error_code code, const char *detail,
-    const char *request_id, char *out, size_t out_bytes);
+    const char *request_id, const char *date, char *out, size_t out_bytes);
 
 #endif

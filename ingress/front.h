@@ -61,6 +61,9 @@ int64_t front_now_ms(const struct front *front);
 bool front_is_draining(const struct front *front);
 /* Memory for one read, CLIENT_READ_BYTES, valid until the next. */
 char *front_scratch(struct front *front);
+/* The value of a Date field now; valid until the next call.  Source: RFC 9110 section
+ * 5.6.7. */
+const char *front_date(struct front *front);
 /* 16 bytes that nobody can guess. */
 void front_random(struct front *front, unsigned char out[16]);
 

@@ -83,6 +83,7 @@ struct front {
 	char *scratch;
 	unsigned char random[RANDOM_BYTES];
 	size_t random_left;
+	char date[64];
 };
 
 const struct ingress_config *
@@ -137,6 +138,22 @@ bool
 front_is_drained(const struct front *front)
 {
 	return front->clients_count == 0 && lingerer_count(front->lingerer) == 0;
+}
+
+const char *
+front_date(struct front *front)
+{
+	static const char days[][4] = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" };
+	static const char months[][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul",
+		"Aug", "Sep", "Oct", "Nov", "Dec" };
+	time_t now = time(NULL);
+	struct tm utc;
+
+	gmtime_r(&now, &utc);
+	snprintf(front->date, sizeof(front->date), "%s, %02d %s %d %02d:%02d:%02d GMT",
+	    days[utc.tm_wday], utc.tm_mday, months[utc.tm_mon], utc.tm_year + 1900,
+	    utc.tm_hour, utc.tm_min, utc.tm_sec);
+	return front->date;
 }
 
 void
@@ -386,14 +403,8 @@ write_raw_head(struct client *client)
 		has_date = has_date || field_is(&head->fields[i], "Date");
 		text_addf(&text, "%s: %s\r\n", head->fields[i].name, head->fields[i].value);
 	}
-	if (!has_date) {
-		char date[40];
-		time_t now = time(NULL);
-		struct tm utc;
-
-		strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&now, &utc));
-		text_addf(&text, "Date: %s\r\n", date);
-	}
+	if (!has_date)
+		text_addf(&text, "Date: %s\r\n", front_date(client->front));
 	if (client->close_after || !client->keep_alive)
 		text_add(&text, "Connection: close\r\n");
 	else if (client->http_1_0)
@@ -584,6 +595,9 @@ on_lane_readable(uv_poll_t *poll, int status, int events)
 	(void)events;
 	lane->ready = true;
 }
+
+static void log_mhd(void *arg, const char *format, va_list values)
+    __attribute__((format(printf, 2, 0)));
 
 static void
 log_mhd(void *arg, const char *format, va_list values)

@@ -48,6 +48,7 @@ struct program {
 	struct relay *relay; /* NULL: not serving */
 	uv_signal_t signals[64];
 	size_t signals_count;
+	uv_timer_t finding;    /* of the command's port */
 	uv_timer_t grace;      /* of the drain */
 	uv_timer_t last_words; /* of a command that has ended */
 	bool has_command;
@@ -98,6 +99,7 @@ end_command(struct program *program)
 	readiness_stop(&program->readiness);
 	port_finder_stop(&program->finder);
 	uv_timer_stop(&program->grace);
+	uv_timer_stop(&program->finding);
 	if (!program->has_command || program->child.state == CHILD_IDLE) {
 		leave(program);
 		return;
@@ -311,6 +313,9 @@ wait_for_port(struct program *program, int port)
 static void
 on_port_found(void *arg, int port)
 {
+	struct program *program = arg;
+
+	uv_timer_stop(&program->finding);
 	log_event(LOG_INFO, "found the port of the command", log_int("port", port));
 	wait_for_port(arg, port);
 }
@@ -318,13 +323,18 @@ on_port_found(void *arg, int port)
 static void
 on_port_waiting(void *arg, uint64_t waited_ms)
 {
-	struct program *program = arg;
-
+	(void)arg;
 	log_event(LOG_INFO, "waiting for the command to listen",
 	    log_uint("seconds", waited_ms / 1000));
-	if (program->config.startup_timeout_ms > 0 &&
-	    waited_ms >= (uint64_t)program->config.startup_timeout_ms)
-		on_timeout(program, waited_ms, -ETIMEDOUT);
+}
+
+static void
+on_no_port(uv_timer_t *timer)
+{
+	struct program *program = timer->data;
+
+	port_finder_stop(&program->finder);
+	on_timeout(program, (uint64_t)program->config.startup_timeout_ms, -ETIMEDOUT);
 }
 
 static const struct port_finder_ops finder_ops = {
@@ -343,8 +353,12 @@ start_command(struct program *program)
 	struct child_failure failure;
 	bool finds = config->target.kind == SHIM_TARGET_FIND && config->ingress.count > 0;
 
-	if (finds)
+	if (finds) {
 		port_finder_start(&program->finder);
+		if (config->startup_timeout_ms > 0)
+			uv_timer_start(&program->finding, on_no_port,
+			    (uint64_t)config->startup_timeout_ms, 0);
+	}
 	if (child_start(&program->child, config->command, &options, &failure) < 0) {
 		fail(config->command[0], failure.reason);
 		return failure.exit_code;
@@ -359,6 +373,7 @@ close_handles(struct program *program)
 {
 	for (size_t i = 0; i < program->signals_count; i++)
 		uv_close((uv_handle_t *)&program->signals[i], NULL);
+	uv_close((uv_handle_t *)&program->finding, NULL);
 	uv_close((uv_handle_t *)&program->grace, NULL);
 	uv_close((uv_handle_t *)&program->last_words, NULL);
 	readiness_close(&program->readiness, NULL);
@@ -376,6 +391,8 @@ run(struct program *program)
 		return fail("cannot start", "out of descriptors");
 	readiness_init(&program->readiness, &program->loop, &readiness_ops, program);
 	port_finder_init(&program->finder, &program->loop, &finder_ops, program);
+	uv_timer_init(&program->loop, &program->finding);
+	program->finding.data = program;
 	uv_timer_init(&program->loop, &program->grace);
 	program->grace.data = program;
 	uv_timer_init(&program->loop, &program->last_words);

@@ -232,26 +232,28 @@ test_a_whole_response(void **state)
 	size_t bytes;
 
 	bytes = error_response_raw(ERROR_BAD_REQUEST,
-	    "The request has two Content-Length.", "abc", out, sizeof(out));
+	    "The request has two Content-Length.", "abc", "Sun, 06 Nov 1994 08:49:37 GMT",
+	    out, sizeof(out));
 	assert_int_equal(bytes, strlen(out));
 	assert_string_equal(out, "HTTP/1.1 400 Bad Request\r\n"
 				 "Content-Type: text/plain; charset=utf-8\r\n"
 				 "Content-Length: 68\r\n"
 				 "Cache-Control: no-store\r\n"
 				 "Porthole-Error: bad_request\r\n"
+				 "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
 				 "X-Request-Id: abc\r\n"
 				 "Connection: close\r\n"
 				 "\r\n"
 				 "400 bad_request\n"
 				 "The request has two Content-Length.\n"
 				 "Request id: abc\n");
-	bytes = error_response_raw(ERROR_DRAINING, NULL, NULL, out, sizeof(out));
+	bytes = error_response_raw(ERROR_DRAINING, NULL, NULL, NULL, out, sizeof(out));
 	assert_int_equal(bytes, strlen(out));
 	assert_non_null(strstr(out, "HTTP/1.1 503 Service Unavailable\r\n"));
 	assert_non_null(strstr(out, "\r\nRetry-After: 1\r\n"));
 	assert_null(strstr(out, "X-Request-Id"));
 	for (int code = ERROR_NONE + 1; code < ERROR_COUNT; code++) {
-		error_response_raw((enum error_code)code, NULL, NULL, out, sizeof(out));
+		error_response_raw((enum error_code)code, NULL, NULL, NULL, out, sizeof(out));
 		assert_null(
 		    strstr(out, " Error\r\n")); /* every status has its phrase */
 	}
