@@ -47,6 +47,8 @@ size_t front_clients(const struct front *front);
 /* Runs what is ready.  Returns true if something is left to do in the next turn. */
 bool front_turn(struct front *front, int64_t now_ms);
 void front_tick(struct front *front, int64_t now_ms);
+/* The configuration has other values now: new requests go by them. */
+void front_reload(struct front *front);
 /* Idle connections close, others after their response. */
 void front_drain(struct front *front);
 /* Has every connection ended? */

@@ -486,6 +486,11 @@ handle(void *arg, struct MHD_Connection *connection, const char *url, const char
 	(void)version;
 	(void)upload;
 	*upload_bytes = 0;
+	if (!tap_works()) {
+		log_event(LOG_ERROR, "libmicrohttpd does not read through this program: it was "
+				     "linked in a way that hides its calls of recv");
+		return MHD_NO;
+	}
 	if (!client || !client->exchange || client->state != CLIENT_ACTIVE)
 		return MHD_NO;
 	if (!*context) {
@@ -897,6 +902,18 @@ clients_max(const struct ingress_config *config)
 	return room < most ? room : most;
 }
 
+void
+front_reload(struct front *front)
+{
+	const struct ingress_config *config = front->config;
+
+	front->limits = (struct request_limits)REQUEST_LIMITS_DEFAULT;
+	front->limits.head_bytes_max = (size_t)config->request_head_bytes_max;
+	front->limits.fields_max = (size_t)config->request_fields_max;
+	front->limits.target_bytes_max = (size_t)config->request_target_bytes_max;
+	front->limits.trailer_bytes_max = (size_t)config->request_head_bytes_max;
+}
+
 struct front *
 front_new(uv_loop_t *loop, const struct ingress_config *config, struct gateway *gateway,
     const char **out_text)
@@ -907,11 +924,7 @@ front_new(uv_loop_t *loop, const struct ingress_config *config, struct gateway *
 	front->loop = loop;
 	front->config = config;
 	front->gateway = gateway;
-	front->limits = (struct request_limits)REQUEST_LIMITS_DEFAULT;
-	front->limits.head_bytes_max = (size_t)config->request_head_bytes_max;
-	front->limits.fields_max = (size_t)config->request_fields_max;
-	front->limits.target_bytes_max = (size_t)config->request_target_bytes_max;
-	front->limits.trailer_bytes_max = (size_t)config->request_head_bytes_max;
+	front_reload(front);
 	front->clients_max = clients_max(config);
 	front->now_ms = (int64_t)uv_now(loop);
 	front->scratch = xmalloc(CLIENT_READ_BYTES + FORWARD_SCRATCH_BYTES +

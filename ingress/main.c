@@ -145,22 +145,60 @@ drain(struct program *program, const char *why)
 	front_drain(program->front);
 }
 
-/* What may change without a restart: the levels of the log.  The rest is checked, so that
- * a mistake is told now and not at the next start. */
+static bool
+differs(const char *one, const char *other)
+{
+	return strcmp(one ? one : "", other ? other : "") != 0;
+}
+
+static bool
+lists_differ(const struct setting_list *one, const struct setting_list *other)
+{
+	if (one->count != other->count)
+		return true;
+	for (size_t i = 0; i < one->count; i++)
+		if (differs(one->items[i], other->items[i]))
+			return true;
+	return false;
+}
+
+/* These are looked at once, at the start. */
+static bool
+needs_restart(const struct ingress_config *old, const struct ingress_config *fresh)
+{
+	return lists_differ(&old->listen, &fresh->listen) || differs(old->shims, fresh->shims) ||
+	    differs(old->admin, fresh->admin) ||
+	    old->connections_max != fresh->connections_max ||
+	    old->response_head_bytes_max != fresh->response_head_bytes_max ||
+	    old->request_target_bytes_max < fresh->request_target_bytes_max ||
+	    old->stream_memory_bytes_max != fresh->stream_memory_bytes_max;
+}
+
+/* Loads the configuration again, whole or not at all; no connection is cut. */
 static void
 reload(struct program *program)
 {
-	struct ingress_config config;
+	struct ingress_config fresh;
 	char error[OPTIONS_ERROR_BYTES_MAX];
 
-	if (ingress_config_load(&config, program->argc, program->argv, environ, error) < 0) {
+	if (ingress_config_load(&fresh, program->argc, program->argv, environ, error) < 0) {
 		log_event(LOG_ERROR, "configuration not loaded", log_str("error", error));
 		return;
 	}
-	log_init((enum log_level)config.log_level, (enum log_format)config.log_format,
+	if (needs_restart(&program->config, &fresh)) {
+		log_event(LOG_ERROR, "configuration not loaded",
+		    log_str("error",
+		        "listen, shims, admin, connections_max, response_head_bytes_max, "
+		        "stream_memory_bytes_max or a longer target need a restart"));
+		ingress_config_free(&fresh);
+		return;
+	}
+	ingress_config_free(&program->config);
+	program->config = fresh; /* gateway and front look at it where it lies */
+	front_reload(program->front);
+	log_init((enum log_level)fresh.log_level, (enum log_format)fresh.log_format,
 	    STDERR_FILENO);
 	log_event(LOG_INFO, "configuration loaded");
-	ingress_config_free(&config);
 }
 
 static void

@@ -510,3 +510,21 @@ def test_sighup_keeps_everything_running(pair, server):
         assert_answer(client.ask())
     except (Closed, Late):
         pytest.fail("the connection did not survive SIGHUP")
+
+
+def test_sighup_takes_new_values_and_refuses_what_needs_a_restart(stack, server, tmp_path):
+    file = tmp_path / "ingress.json"
+    file.write_text('{"request_body_bytes_max": 10}')
+    stack.ingress = stack.start_ingress("--config", str(file))
+    stack.start_shim(stack.ingress, server=server)
+    server.script(serve(lambda request, conn: http.reply(body=request.body)))
+    assert stack.ask("POST", body=b"x" * 11).status == 413
+    file.write_text('{"request_body_bytes_max": 20}')
+    stack.ingress.signal(signal.SIGHUP)
+    stack.ingress.wait_log("configuration loaded")
+    assert stack.ask("POST", body=b"x" * 11).body == b"x" * 11
+    at = len(stack.ingress.log)
+    file.write_text('{"request_body_bytes_max": 5, "connections_max": 7}')
+    stack.ingress.signal(signal.SIGHUP)
+    stack.ingress.wait_log("need a restart", after=at)
+    assert stack.ask("POST", body=b"x" * 11).body == b"x" * 11
