@@ -29,6 +29,7 @@
 #include "ingress/client.h"
 #include "ingress/gateway.h"
 #include "ingress/lingerer.h"
+#include "ingress/response_mhd.h"
 #include "ingress/tap.h"
 #include "proto/base/alloc.h"
 #include "proto/base/log.h"
@@ -38,14 +39,8 @@
  * for every request, so most connections have little of it, and move to a lane of large
  * ones when they need it. */
 #define SMALL_POOL_BYTES     (6 * 1024)
-#define SMALL_HEAD_BYTES_MAX (3 * 1024)
-#define SMALL_CHUNK_BYTES    (4 * 1024)
 #define LARGE_POOL_BYTES_MIN (64 * 1024)
 #define LARGE_POOL_SPARE     (4 * 1024)
-/* Pieces in which a body of known length is handed over. */
-#define BLOCK_BYTES (64 * 1024)
-/* A whole body up to this goes out with its head in one write. */
-#define WHOLE_BODY_BYTES_MAX (256 * 1024)
 /* Runs of one lane in one turn, before the others have theirs. */
 #define LANE_RUNS_MAX 16
 #define WATCH_EVENTS 256
@@ -187,26 +182,6 @@ suspend(struct client *client)
 
 /* ---- responses */
 
-static void
-add_header(struct MHD_Response *response, const char *name, const char *value)
-{
-	/* libmicrohttpd takes no empty value; a space is none (RFC 9110 section 5.5). */
-	(void)MHD_add_response_header(response, name, *value ? value : " ");
-}
-
-/* They are looked at when a chunked body has ended. */
-static void
-add_trailers(struct client *client)
-{
-	const struct answer_fields *trailers = &client->exchange->answer.trailers;
-
-	if (!client->wants_trailers)
-		return;
-	for (size_t i = 0; i < trailers->count; i++)
-		(void)MHD_add_response_footer(client->response, trailers->fields[i].name,
-		    *trailers->fields[i].value ? trailers->fields[i].value : " ");
-}
-
 /* libmicrohttpd wants body: as much as there is. */
 static ssize_t
 read_body(void *arg, uint64_t position, char *out, size_t bytes_max)
@@ -226,99 +201,11 @@ read_body(void *arg, uint64_t position, char *out, size_t bytes_max)
 	if (exchange->error != ERROR_NONE)
 		return MHD_CONTENT_READER_END_WITH_ERROR;
 	if (exchange->answer.whole) {
-		add_trailers(client);
+		response_add_trailers(client);
 		return MHD_CONTENT_READER_END_OF_STREAM;
 	}
 	suspend(client);
 	return 0;
-}
-
-static void
-free_piece_of_answer(void *arg)
-{
-	struct answer_piece *piece = arg;
-
-	payload_unref(piece->payload);
-	free(piece);
-}
-
-/* The whole of a small answer is here: one write sends it with its head. */
-static struct MHD_Response *
-whole_response(struct exchange *exchange)
-{
-	struct answer *answer = &exchange->answer;
-	struct answer_piece *piece = answer->first;
-
-	if (!piece)
-		return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
-	if (!piece->next) {
-		answer->first = answer->last = NULL;
-		return MHD_create_response_from_buffer_with_free_callback_cls(piece->bytes,
-		    piece->payload ? piece->payload->data : piece->inline_bytes,
-		    free_piece_of_answer, piece);
-	}
-	size_t bytes = answer->received_bytes;
-	char *all = malloc(bytes);
-	if (!all)
-		return NULL;
-	exchange_take_body(exchange, all, bytes);
-	return MHD_create_response_from_buffer(bytes, all, MHD_RESPMEM_MUST_FREE);
-}
-
-static struct MHD_Response *
-make_response(struct client *client)
-{
-	struct exchange *exchange = client->exchange;
-	struct answer *answer = &exchange->answer;
-	bool has_body = exchange_answer_has_body(exchange);
-	bool trailers = client->wants_trailers && answer->trailers.count > 0;
-
-	if (has_body && answer->whole && !trailers && exchange->error == ERROR_NONE &&
-	    answer->received_bytes <= WHOLE_BODY_BYTES_MAX)
-		return whole_response(exchange);
-	if (answer->status == 204)
-		return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
-	return MHD_create_response_from_callback(
-	    answer->has_length ? answer->length : MHD_SIZE_UNKNOWN, BLOCK_BYTES, read_body,
-	    client, NULL);
-}
-
-static struct MHD_Response *
-server_response(struct client *client)
-{
-	struct answer *answer = &client->exchange->answer;
-	struct MHD_Response *response = make_response(client);
-
-	if (!response)
-		return NULL;
-	for (size_t i = 0; i < answer->head.count; i++)
-		add_header(response, answer->head.fields[i].name, answer->head.fields[i].value);
-	return response;
-}
-
-static struct MHD_Response *
-error_response(struct client *client)
-{
-	struct exchange *exchange = client->exchange;
-	const struct error_row *row = error_row(exchange->error);
-	struct error_body body;
-
-	error_body_write(&body, exchange->error_format, exchange->error,
-	    exchange->error_detail[0] ? exchange->error_detail : NULL, exchange->request_id);
-	struct MHD_Response *response =
-	    MHD_create_response_from_buffer(body.bytes, body.data, MHD_RESPMEM_MUST_COPY);
-	if (!response)
-		return NULL;
-	add_header(response, "Content-Type", body.content_type);
-	add_header(response, "Cache-Control", "no-store");
-	add_header(response, "Porthole-Error", row->code);
-	if (row->retry_after_s > 0) {
-		char seconds[16];
-
-		snprintf(seconds, sizeof(seconds), "%d", row->retry_after_s);
-		add_header(response, "Retry-After", seconds);
-	}
-	return response;
 }
 
 /* The head has come, but not the end of an answer without a body: it is at hand. */
@@ -329,28 +216,6 @@ wait_for_more(struct client *client)
 		return MHD_NO;
 	suspend(client);
 	return MHD_YES;
-}
-
-static size_t
-head_bytes(const struct answer_fields *fields)
-{
-	size_t bytes = 0;
-
-	for (size_t i = 0; i < fields->count; i++)
-		bytes += fields->fields[i].name_bytes + fields->fields[i].value_bytes + 4;
-	return bytes;
-}
-
-static bool
-needs_large_pool(const struct exchange *exchange)
-{
-	const struct answer *answer = &exchange->answer;
-
-	if (head_bytes(&answer->head) > SMALL_HEAD_BYTES_MAX)
-		return true;
-	return !answer->has_length && exchange_answer_has_body(exchange) && answer->first &&
-	    answer->received_bytes >= SMALL_CHUNK_BYTES &&
-	    !(answer->whole && answer->received_bytes <= WHOLE_BODY_BYTES_MAX);
 }
 
 /* Takes the client's socket out of libmicrohttpd, which forgets its connection when it is
@@ -376,51 +241,12 @@ move(struct client *client, bool large)
 	return MHD_NO;
 }
 
-/* HEAD and 304 have no body, but libmicrohttpd ends a body of unknown length with a last
- * chunk also there (0.9.75): their head is written by us. */
-static bool
-needs_raw_head(const struct exchange *exchange)
-{
-	const struct answer *answer = &exchange->answer;
-
-	return answer->status != 204 && !exchange_answer_has_body(exchange) &&
-	    !answer->has_length;
-}
-
-static bool
-write_raw_head(struct client *client)
-{
-	struct exchange *exchange = client->exchange;
-	const struct answer_fields *head = &exchange->answer.head;
-	unsigned status = exchange->answer.status;
-	const char *phrase = MHD_get_reason_phrase_for(status);
-	struct text text;
-	bool has_date = false;
-
-	text_init_growing(&text);
-	text_addf(&text, "HTTP/1.1 %u %s\r\n", status, phrase ? phrase : "");
-	for (size_t i = 0; i < head->count; i++) {
-		has_date = has_date || field_is(&head->fields[i], "Date");
-		text_addf(&text, "%s: %s\r\n", head->fields[i].name, head->fields[i].value);
-	}
-	if (!has_date)
-		text_addf(&text, "Date: %s\r\n", front_date(client->front));
-	if (client->close_after || !client->keep_alive)
-		text_add(&text, "Connection: close\r\n");
-	else if (client->http_1_0)
-		text_add(&text, "Connection: keep-alive\r\n");
-	text_addf(&text, "X-Request-Id: %s\r\n\r\n", exchange->request_id);
-	bool written = client_write_raw(client, text.data, text.bytes);
-	text_done(&text);
-	return written;
-}
-
 static enum MHD_Result
 respond_raw(struct client *client)
 {
 	bool keep = client->keep_alive && !client->close_after;
 
-	if (!write_raw_head(client)) {
+	if (!response_write_raw(client)) {
 		client_close(client, "the client does not read");
 		return MHD_NO;
 	}
@@ -443,16 +269,13 @@ respond(struct client *client)
 
 	/* What is left of the request will not be read in time. */
 	client->close_after = !exchange->request_whole || client->front->draining;
-	if (!is_error && needs_raw_head(exchange))
+	if (!is_error && response_needs_raw(exchange))
 		return exchange->answer.whole ? respond_raw(client) : wait_for_more(client);
-	if (!is_error && !client->lane->large && needs_large_pool(exchange))
+	if (!is_error && !client->lane->large && response_needs_large_pool(exchange))
 		return move(client, true);
-	response = is_error ? error_response(client) : server_response(client);
+	response = response_make(client, read_body);
 	if (!response)
 		return MHD_NO;
-	add_header(response, "X-Request-Id", exchange->request_id);
-	if (client->close_after)
-		add_header(response, "Connection", "close");
 	if (!is_error && client->http_1_0 && !exchange->answer.has_length &&
 	    !exchange->answer.whole)
 		client->keep_alive = false; /* its end is that of the connection */
