@@ -17,6 +17,7 @@
 
 struct link_context {
 	void *zmq;
+	unsigned long monitors; /* made so far */
 };
 
 /* A payload that lies in a received message. */
@@ -41,7 +42,7 @@ struct link_socket {
 struct link_context *
 link_context_new(void)
 {
-	struct link_context *context = xmalloc(sizeof(*context));
+	struct link_context *context = xcalloc(1, sizeof(*context));
 
 	context->zmq = zmq_ctx_new();
 	assert(context->zmq);
@@ -82,14 +83,15 @@ set_common(struct link_socket *socket)
 	return r;
 }
 
-/* The monitor is a socket of its own that tells of connections made and lost. */
+/* The monitor is a socket of its own that tells of connections made and lost.  Its name is
+ * never used twice: a closed socket's is taken until ZeroMQ has got round to it. */
 static int
 open_monitor(struct link_context *context, struct link_socket *socket)
 {
 	char name[64];
 	size_t size = sizeof(socket->monitor_fd);
 
-	snprintf(name, sizeof(name), "inproc://monitor-%p", (void *)socket);
+	snprintf(name, sizeof(name), "inproc://monitor-%lu", context->monitors++);
 	if (zmq_socket_monitor(socket->zmq, name,
 	        ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
 	            ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |

@@ -15,7 +15,7 @@
 #include "proto/limits.h"
 #include "proto/link.h"
 
-#define END_CALLS_MAX 8
+#define END_CALLS_MAX 24
 
 struct end {
 	struct link link;
