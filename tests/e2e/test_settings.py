@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from harness.check import assert_answer, assert_error
+from harness.client import Client
 from harness.program import clean_environment
 from harness.stack import INGRESS_BIN, SHIM_BIN
 
@@ -177,7 +177,6 @@ def test_the_log_as_json(stack, server):
 
 
 def test_several_listeners(stack, server, tmp_path):
-    from harness.client import Client
     path = str(tmp_path / "s")
     stack.ingress = stack.start_ingress(listen=f"127.0.0.1:0,unix:{path}")
     stack.start_shim(stack.ingress, server=server)
@@ -186,6 +185,9 @@ def test_several_listeners(stack, server, tmp_path):
 
 
 def test_shims_on_all_addresses_need_a_word(stack):
+    refused = run(INGRESS_BIN, "--shims", "tcp://0.0.0.0:0")
+    assert refused.returncode == 2
+    assert "insecure-shims" in refused.stderr
     stack.ingress = stack.start_ingress("--insecure-shims", shims="tcp://0.0.0.0:0")
     assert_error(stack.ask(), 503, "no_container")
 
@@ -195,4 +197,3 @@ def test_the_shim_without_an_ingress_is_an_init(stack):
                      {"PORTHOLE_MARK": "kept"})
     shim.expect_exit(4)
     assert "kept" in shim.log
-    assert os.path.exists(SHIM_BIN)
