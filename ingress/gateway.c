@@ -25,6 +25,9 @@
 #define RECEIVE_MESSAGES_MAX 512
 /* How long ZeroMQ may go on sending at the end. */
 #define GOODBYE_LINGER_MS 200
+/* A disconnect is heard of from ZeroMQ's thread, perhaps before its socket knows: so many
+ * ticks after it all peers are probed again. */
+#define PROBES 2
 
 struct function {
 	char name[FUNCTION_NAME_BYTES_MAX + 1];
@@ -74,6 +77,7 @@ struct gateway {
 	size_t in_flight;
 	uint8_t epoch[INGRESS_EPOCH_BYTES];
 	int64_t now_ms;
+	int probes_left;
 	bool draining;
 };
 
@@ -467,19 +471,23 @@ static void
 lose_calls(struct container *container, const char *why)
 {
 	char detail[160];
+	struct link_call *call = container->link.calls
+	    ? ELMT_FROM_HH(container->link.calls->hh.tbl, container->link.calls->hh.tbl->tail)
+	    : NULL;
 
 	snprintf(detail, sizeof(detail), "the call's container is gone: %s", why);
-	/* The youngest first, so that the oldest ends up at the head of the queue. */
-	while (container->link.calls) {
-		struct link_call *call =
-		    ELMT_FROM_HH(container->link.calls->hh.tbl, container->link.calls->hh.tbl->tail);
-		struct exchange *exchange = EXCHANGE_OF_CALL(call);
+	/* The youngest first, so that the oldest ends up at the head of the queue; and all of
+	 * them before the end of a call gives the queue a turn. */
+	while (call) {
+		struct link_call *older = call->hh.prev;
 
-		if (may_be_sent_again(exchange))
-			put_back(exchange);
-		else
-			gateway_fail(container->gateway, exchange, ERROR_CONTAINER_LOST, detail);
+		if (may_be_sent_again(EXCHANGE_OF_CALL(call)))
+			put_back(EXCHANGE_OF_CALL(call));
+		call = older;
 	}
+	while (container->link.calls)
+		gateway_fail(container->gateway, EXCHANGE_OF_CALL(container->link.calls),
+		    ERROR_CONTAINER_LOST, detail);
 }
 
 static void
@@ -901,8 +909,10 @@ gateway_receive(struct gateway *gateway, int64_t now_ms)
 	}
 	while ((event = link_socket_next_event(gateway->socket)) != LINK_EVENT_NONE)
 		probe = probe || event == LINK_EVENT_DISCONNECTED;
-	if (probe)
+	if (probe) {
 		probe_all(gateway);
+		gateway->probes_left = PROBES;
+	}
 	return budget == 0;
 }
 
@@ -941,9 +951,33 @@ gateway_flush(struct gateway *gateway)
 	return sent;
 }
 
+static bool
+is_over(int64_t now_ms, int64_t since_ms, int64_t timeout_ms)
+{
+	return timeout_ms > 0 && now_ms - since_ms >= timeout_ms;
+}
+
+/* The total of a call counts while it waits, too. */
+static void
+tick_waiting(struct gateway *gateway, struct function *function)
+{
+	struct exchange *exchange = function->queue_head;
+
+	while (exchange && gateway->config->total_timeout_ms > 0) {
+		struct exchange *next = exchange->queue_next;
+
+		if (is_over(gateway->now_ms, exchange->arrived_ms,
+		        gateway->config->total_timeout_ms))
+			gateway_fail(gateway, exchange, ERROR_TOTAL_TIMEOUT,
+			    "the call took longer than it may");
+		exchange = next;
+	}
+}
+
 static void
 tick_queue(struct gateway *gateway, struct function *function)
 {
+	tick_waiting(gateway, function);
 	while (function->queue_head &&
 	    gateway->now_ms - function->queue_head->arrived_ms >=
 	        gateway->config->queue_wait_ms) {
@@ -959,12 +993,6 @@ tick_queue(struct gateway *gateway, struct function *function)
 		dispatch(gateway, function);
 }
 
-static bool
-is_over(int64_t now_ms, int64_t since_ms, int64_t timeout_ms)
-{
-	return timeout_ms > 0 && now_ms - since_ms >= timeout_ms;
-}
-
 static void
 tick_calls(struct gateway *gateway, struct container *container)
 {
@@ -978,6 +1006,8 @@ tick_calls(struct gateway *gateway, struct container *container)
 	HASH_ITER(hh, container->link.calls, call, next) {
 		struct exchange *exchange = EXCHANGE_OF_CALL(call);
 
+		if (exchange->answer.first)
+			exchange->progress_ms = now_ms; /* it is the client who is slow */
 		if (is_over(now_ms, exchange->arrived_ms, config->total_timeout_ms))
 			gateway_fail(gateway, exchange, ERROR_TOTAL_TIMEOUT,
 			    "the call took longer than it may");
@@ -985,7 +1015,7 @@ tick_calls(struct gateway *gateway, struct container *container)
 		    is_over(now_ms, exchange->sent_ms, config->first_byte_timeout_ms))
 			gateway_fail(gateway, exchange, ERROR_FIRST_BYTE_TIMEOUT,
 			    "the server did not begin to answer in time");
-		else if (exchange->state == EXCHANGE_ANSWERING && !exchange->answer.first &&
+		else if (exchange->state == EXCHANGE_ANSWERING &&
 		    is_over(now_ms, exchange->progress_ms, config->idle_timeout_ms))
 			gateway_fail(gateway, exchange, ERROR_FIRST_BYTE_TIMEOUT,
 			    "the server stopped in the middle of its answer");
@@ -1020,7 +1050,12 @@ gateway_tick(struct gateway *gateway, int64_t now_ms)
 	struct container *container, *next_container;
 	struct function *function, *next_function;
 
-	gateway->now_ms = now_ms;
+	/* What was said while we did not run counts before anybody is called silent. */
+	gateway_receive(gateway, now_ms);
+	if (gateway->probes_left > 0) {
+		gateway->probes_left--;
+		probe_all(gateway);
+	}
 	HASH_ITER(hh, gateway->peers, container, next_container)
 		tick_container(container);
 	HASH_ITER(hh, gateway->functions, function, next_function)
