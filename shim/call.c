@@ -153,18 +153,26 @@ fields_of(Porthole__Header *const *headers, size_t count, struct field *stack,
 	return count;
 }
 
-static uint64_t
-length_of(const struct field *fields, size_t count)
+/* The Content-Length among fields.  -EPROTO: none, or not a number that fits. */
+static int
+length_of(const struct field *fields, size_t count, uint64_t *out)
 {
-	for (size_t i = 0; i < count; i++)
-		if (field_is(&fields[i], "Content-Length")) {
-			uint64_t length = 0;
+	for (size_t i = 0; i < count; i++) {
+		uint64_t length = 0;
 
-			for (size_t j = 0; j < fields[i].value_bytes && j < 18; j++)
-				length = length * 10 + (uint64_t)(fields[i].value[j] - '0');
-			return length;
+		if (!field_is(&fields[i], "Content-Length"))
+			continue;
+		for (size_t j = 0; j < fields[i].value_bytes; j++) {
+			char digit = fields[i].value[j];
+
+			if (digit < '0' || digit > '9' || length > (UINT64_MAX - 9) / 10)
+				return -EPROTO;
+			length = length * 10 + (uint64_t)(digit - '0');
 		}
-	return 0;
+		*out = length;
+		return 0;
+	}
+	return -EPROTO;
 }
 
 static int
@@ -182,16 +190,18 @@ write_head(struct call *call, const Porthole__HttpScope *scope)
 		.fields_count = count,
 		.te_trailers = scope->te_trailers,
 	};
+	int r = 0;
 
 	if (scope->framing == PORTHOLE__HTTP_SCOPE__FRAMING__CHUNKED)
 		head.body = REQUEST_BODY_CHUNKED;
 	else if (scope->framing == PORTHOLE__HTTP_SCOPE__FRAMING__LENGTH) {
 		head.body = REQUEST_BODY_LENGTH;
-		head.body_bytes = length_of(fields, count);
+		r = length_of(fields, count, &head.body_bytes);
 		call->has_length = true;
 		call->body_left_bytes = head.body_bytes;
 	}
-	int r = request_writer_head(&head, &call->head);
+	if (r == 0)
+		r = request_writer_head(&head, &call->head);
 	if (fields != stack)
 		free(fields);
 	return r;
