@@ -244,8 +244,7 @@ backend_get(struct backend *backend, bool from_pool, bool idempotent,
 
 		if (!idempotent && now_ms(backend) - connection->since_ms >= BACKEND_FRESH_MS)
 			break; /* all others lay longer still */
-		/* What can be sent again need not be asked. */
-		if (!idempotent && !is_alive(connection)) {
+		if (!is_alive(connection)) {
 			close_connection(connection);
 			continue;
 		}
