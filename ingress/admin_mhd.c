@@ -45,9 +45,10 @@ handle(void *arg, struct MHD_Connection *connection, const char *url, const char
 
 	(void)version;
 	(void)upload;
-	*upload_bytes = 0;
-	if (!*context) {
+	/* Answers are taken at the end of a request only. */
+	if (!*context || *upload_bytes > 0) {
 		*context = admin;
+		*upload_bytes = 0;
 		return MHD_YES;
 	}
 	if (!reads)
