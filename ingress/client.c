@@ -26,6 +26,7 @@
 #include "ingress/tap.h"
 #include "proto/base/alloc.h"
 #include "proto/base/log.h"
+#include "proto/base/method.h"
 #include "proto/limits.h"
 
 /* Fields of the largest request that the configuration may allow. */

@@ -147,7 +147,4 @@ void answer_fields_copy(struct answer_fields *out, Porthole__Header *const *head
     size_t count, size_t (*filter)(const struct field *, size_t, struct field *));
 void answer_fields_done(struct answer_fields *fields);
 
-/* RFC 9110 section 9.2.2. */
-bool method_is_idempotent(const char *method, size_t bytes);
-
 #endif

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "proto/base/alloc.h"
+#include "proto/base/method.h"
 #include "proto/limits.h"
 #include "shim/relay.h"
 #include "shim/request_writer.h"
@@ -207,19 +208,6 @@ write_head(struct call *call, const Porthole__HttpScope *scope)
 	return r;
 }
 
-static bool
-is_idempotent(const ProtobufCBinaryData *method)
-{
-	static const char *const methods[] = { "GET", "HEAD", "PUT", "DELETE", "OPTIONS",
-		"TRACE" };
-
-	for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
-		if (strlen(methods[i]) == method->len &&
-		    memcmp(methods[i], method->data, method->len) == 0)
-			return true;
-	return false;
-}
-
 static void
 refused(struct call *call, int error)
 {
@@ -264,7 +252,8 @@ on_scope(struct call *call, const Porthole__HttpScope *scope)
 	}
 	call->has_slot = true;
 	relay_take_slot(call->relay);
-	call->idempotent = is_idempotent(&scope->method);
+	call->idempotent = method_is_idempotent(
+	    (const char *)scope->method.data, scope->method.len);
 	call->head_request = scope->method.len == 4 && !memcmp(scope->method.data, "HEAD", 4);
 	call->chunked = scope->framing == PORTHOLE__HTTP_SCOPE__FRAMING__CHUNKED;
 	call->te_trailers = scope->te_trailers;
@@ -593,9 +582,7 @@ struct gathered {
 	char *body;
 	size_t body_bytes;
 	bool ended;
-	bool has_trailers;
-	struct field trailers[ANSWER_FIELDS_MAX];
-	size_t trailers_count;
+	bool trailers_sent; /* with the body before them */
 };
 
 static bool
@@ -634,15 +621,15 @@ on_bad(struct call *call, const struct answer_event *answer)
 	call_fail(call, reason, answer->reason, call->written_bytes == 0);
 }
 
-/* The last event of the answer, when the credit allows it. */
+/* The last events of the answer. */
 static void
 finish_answer(struct call *call, const struct gathered *got)
 {
-	if (call->promised_trailers) {
+	if (!got->trailers_sent) {
 		send_body(call, got->body, got->body_bytes, false);
-		send_trailers(call, got->trailers, got->trailers_count);
-	} else
-		send_body(call, got->body, got->body_bytes, false);
+		if (call->promised_trailers)
+			send_trailers(call, NULL, 0); /* none came */
+	}
 	call->reusable = true;
 	end_call(call);
 }
@@ -652,7 +639,7 @@ flush(struct call *call, struct gathered *got)
 {
 	if (!got->ended)
 		send_body(call, got->body, got->body_bytes, true);
-	else if (got->body_bytes > 0 || !call->started ||
+	else if (got->body_bytes > 0 || got->trailers_sent ||
 	    stream_out_affords(&call->link_call.out, 2 * EVENT_COST_BYTES))
 		finish_answer(call, got);
 	else
@@ -662,9 +649,33 @@ flush(struct call *call, struct gathered *got)
 	relay_touch(call->relay);
 }
 
-/* Gives bytes to the parser, and what it says to the stream.  The pieces of a chunked body
- * are moved together: one read is one event.  Returns false when the call has ended, or
- * waits. */
+/* The pieces of a chunked body are moved together: one read is one event. */
+static void
+gather_body(struct gathered *got, const struct answer_event *answer, char *data)
+{
+	if (!got->body)
+		got->body = data + (answer->body - data);
+	else
+		memmove(got->body + got->body_bytes, answer->body, answer->body_bytes);
+	got->body_bytes += answer->body_bytes;
+}
+
+/* Bytes behind an answer: the parser notices them, no second answer is awaited. */
+static void
+look_behind(struct answer_parser *parser, const char *data, size_t bytes)
+{
+	struct answer_event answer = { .type = ANSWER_SURPLUS };
+
+	while (bytes > 0 && answer.type == ANSWER_SURPLUS) {
+		size_t used = answer_parser_feed(parser, data, bytes, &answer);
+
+		data += used;
+		bytes -= used;
+	}
+}
+
+/* Gives bytes to the parser, and what it says to the stream.  Returns false when the call
+ * has ended, or waits for credit to end. */
 static bool
 feed(struct call *call, char *data, size_t bytes)
 {
@@ -675,51 +686,25 @@ feed(struct call *call, char *data, size_t bytes)
 	for (;;) {
 		size_t used = answer_parser_feed(parser, data, bytes, &answer);
 
-		data += used;
-		bytes -= used;
 		switch (answer.type) {
 		case ANSWER_INTERIM:
 		case ANSWER_HEAD:
 			send_start(call, &answer);
-			relay_touch(call->relay);
 			break;
 		case ANSWER_BODY:
-			if (!got.body)
-				got.body = data - used + (answer.body - (data - used));
-			else
-				memmove(got.body + got.body_bytes, answer.body,
-				    answer.body_bytes);
-			got.body_bytes += answer.body_bytes;
+			gather_body(&got, &answer, data);
 			break;
 		case ANSWER_TRAILERS:
-			got.trailers_count = answer.fields_count;
-			memcpy(got.trailers, answer.fields,
-			    answer.fields_count * sizeof(*answer.fields));
-			/* They live until the parser is called again. */
 			if (call->promised_trailers) {
 				send_body(call, got.body, got.body_bytes, false);
-				send_trailers(call, got.trailers, got.trailers_count);
-				call->reusable = true;
-				call->promised_trailers = false;
-				got.has_trailers = true;
-				got.body_bytes = 0;
+				send_trailers(call, answer.fields, answer.fields_count);
+				got.trailers_sent = true;
 			}
-			got.trailers_count = 0;
 			break;
 		case ANSWER_END:
 			got.ended = true;
-			/* Surplus is noticed by the parser: no second answer is awaited. */
-			while (bytes > 0) {
-				used = answer_parser_feed(parser, data, bytes, &answer);
-				data += used;
-				bytes -= used;
-				if (answer.type != ANSWER_SURPLUS)
-					break;
-			}
-			if (got.has_trailers)
-				end_call(call);
-			else
-				flush(call, &got);
+			look_behind(parser, data + used, bytes - used);
+			flush(call, &got);
 			return false;
 		case ANSWER_MORE:
 			flush(call, &got);
@@ -731,16 +716,15 @@ feed(struct call *call, char *data, size_t bytes)
 		case ANSWER_SURPLUS:
 			break;
 		case ANSWER_BAD:
-			if (got.body_bytes > 0)
-				flush(call, &got);
+			flush(call, &got);
 			on_bad(call, &answer);
 			return false;
 		}
+		data += used;
+		bytes -= used;
 	}
 }
 
-/* RFC 9112 section 8: a body that ends with the connection is complete "unless an error
- * was indicated by the underlying connection". */
 static void
 on_end_of_stream(struct call *call, bool is_error)
 {

@@ -16,6 +16,7 @@
 #include "ingress/gateway.h"
 #include "proto/base/alloc.h"
 #include "proto/base/log.h"
+#include "proto/base/method.h"
 #include "proto/link_zmq.h"
 #include "tests/unit/events.h"
 #include "tests/unit/link_ends.h"
