@@ -298,9 +298,11 @@ collect_control(struct link *link, struct batch *batch)
 		part.received_bytes = link->received_bytes;
 		link->received_told_bytes = link->received_bytes;
 	}
-	part.n_done = count;
-	part.done = link->done + link->done_count - count;
-	link->done_count -= count;
+	if (count > 0) {
+		link->done_count -= count;
+		part.n_done = count;
+		part.done = link->done + link->done_count;
+	}
 	batch_add(batch, &part);
 }
 

@@ -4,15 +4,11 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "proto/base/alloc.h"
 #include "proto/event.h"
+#include "proto/event_pack.h"
 #include "proto/limits.h"
-
-/* Tag of Batch.events (field 1, length-delimited) and of Event.call (field 1, fixed64). */
-#define TAG_BATCH_EVENTS 0x0a
-#define TAG_EVENT_CALL   0x09
 
 /* Bodies that may be sent again are cut so that they fit a first window, and that a
  * reader who has taken everything before has said enough credit for them. */
@@ -66,19 +62,6 @@ stream_out_room_bytes(const struct stream_out *out)
 	return room > bytes_max ? bytes_max : room;
 }
 
-static size_t
-put_varint(uint8_t *at, uint64_t value)
-{
-	size_t bytes = 0;
-
-	while (value >= 0x80) {
-		at[bytes++] = (uint8_t)(value | 0x80);
-		value >>= 7;
-	}
-	at[bytes++] = (uint8_t)value;
-	return bytes;
-}
-
 static void
 put_call(struct stream_event *event, uint64_t call)
 {
@@ -95,22 +78,19 @@ stream_out_append(struct stream_out *out, uint64_t call, Porthole__Event *event,
 	event->call = call ? call : 1;
 	event->sequence = out->sequence;
 
-	uint8_t prefix[11] = { TAG_BATCH_EVENTS };
-	size_t event_bytes = porthole__event__get_packed_size(event);
-	size_t prefix_bytes = 1 + put_varint(prefix + 1, event_bytes);
-	struct stream_event *kept = xmalloc(sizeof(*kept) + prefix_bytes + event_bytes);
+	struct event_packing packing;
+	event_pack_measure(event, &packing);
+	assert(packing.packed_bytes <= FRAME_BYTES_MAX);
+	struct stream_event *kept = xmalloc(sizeof(*kept) + packing.packed_bytes);
 
 	kept->next = NULL;
 	kept->sequence = out->sequence++;
 	kept->cost_bytes = event_cost(event);
 	kept->need_bytes = event_need_bytes(event);
 	kept->payload = payload_ref(payload);
-	kept->packed_bytes = prefix_bytes + event_bytes;
-	kept->call_offset = prefix_bytes + 1;
-	assert(kept->packed_bytes <= FRAME_BYTES_MAX);
-	memcpy(kept->packed, prefix, prefix_bytes);
-	porthole__event__pack(event, kept->packed + prefix_bytes);
-	assert(kept->packed[prefix_bytes] == TAG_EVENT_CALL);
+	kept->packed_bytes = packing.packed_bytes;
+	kept->call_offset = packing.call_offset;
+	event_pack_write(&packing, kept->packed);
 
 	if (out->tail)
 		out->tail->next = kept;
