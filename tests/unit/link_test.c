@@ -970,6 +970,62 @@ test_unknown_fields_are_ignored(void **state)
 	batch_done(&batch);
 }
 
+/* ---- docs/protocol.md, "An exchange" */
+
+static void
+test_the_bytes_of_the_manual(void **state)
+{
+	static const uint8_t request[] = {
+		0x0a, 0x3a, 0x09, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x1a, 0x2f,
+		0x0a, 0x03, 0x31, 0x2e, 0x31, 0x12, 0x03, 0x47, 0x45, 0x54, 0x22, 0x01, 0x2f,
+		0x32, 0x11, 0x0a, 0x04, 0x48, 0x6f, 0x73, 0x74, 0x12, 0x09, 0x6c, 0x6f, 0x63,
+		0x61, 0x6c, 0x68, 0x6f, 0x73, 0x74, 0x32, 0x0d, 0x0a, 0x06, 0x41, 0x63, 0x63,
+		0x65, 0x70, 0x74, 0x12, 0x03, 0x2a, 0x2f, 0x2a, 0x0a, 0x0d, 0x09, 0x01, 0x00,
+		0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x10, 0x01, 0x3a, 0x00,
+	};
+	static const uint8_t answer[] = {
+		0x0a, 0x24, 0x09, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xaa, 0x01,
+		0x18, 0x08, 0xc8, 0x01, 0x12, 0x13, 0x0a, 0x0e, 0x43, 0x6f, 0x6e, 0x74, 0x65,
+		0x6e, 0x74, 0x2d, 0x4c, 0x65, 0x6e, 0x67, 0x74, 0x68, 0x12, 0x01, 0x35, 0x0a,
+		0x15, 0x09, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x10, 0x01, 0xb2,
+		0x01, 0x07, 0x0a, 0x05, 0x68, 0x65, 0x6c, 0x6c, 0x6f,
+	};
+	struct link_call *call = end_free_call(&ingress);
+	struct built built;
+
+	(void)state;
+	link_call_init(call);
+	build(&built, "http");
+	built.of.http.http_version = (char *)(uintptr_t) "1.1";
+	built_header(&built, 0, "Host", "localhost");
+	built_header(&built, 1, "Accept", "*/*");
+	built.of.http.n_headers = 2;
+	built.of.http.headers = built.header_list;
+	assert_int_equal(event_cost(&built.event), 122);
+	link_call_send(call, &built.event, NULL);
+	send_word(call, "request");
+	link_call_attach(call, &ingress.link, 1);
+	carry_one(&ingress, &shim);
+	assert_int_equal(ingress.batch.used_bytes, sizeof(request));
+	assert_memory_equal(ingress.batch.bytes, request, sizeof(request));
+
+	build(&built, "start");
+	built_header(&built, 0, "Content-Length", "5");
+	built.of.start.n_headers = 1;
+	built.of.start.headers = built.header_list;
+	assert_int_equal(event_cost(&built.event), 95);
+	link_call_send(call_at_shim(1), &built.event, NULL);
+	build(&built, "body")->http_response_body->body = bytes_of("hello");
+	assert_int_equal(event_cost(&built.event), 69);
+	link_call_send(call_at_shim(1), &built.event, NULL);
+	/* Only the answer: what it says of the request aside. */
+	shim.link.received_told_bytes = shim.link.received_bytes;
+	carry_one(&shim, &ingress);
+	assert_int_equal(shim.batch.used_bytes, sizeof(answer));
+	assert_memory_equal(shim.batch.bytes, answer, sizeof(answer));
+	assert_said(&ingress, "http.response.start:1 http.response.body:1 ");
+}
+
 /* ---- cuts */
 
 static void
@@ -1063,6 +1119,7 @@ main(void)
 		TEST(test_frames_that_are_not_a_batch),
 		TEST(test_a_frame_that_swells_is_refused),
 		TEST(test_unknown_fields_are_ignored),
+		TEST(test_the_bytes_of_the_manual),
 		TEST(test_every_cut_of_a_frame_against_a_guard_page),
 	};
 
