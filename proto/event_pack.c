@@ -5,9 +5,9 @@
 #include <string.h>
 
 /* Wire types.  Source: Protocol Buffers, "Encoding". */
-#define VARINT  0
-#define FIXED64 1
-#define LENGTH  2
+#define VARINT           0
+#define FIXED64          1
+#define LENGTH           2
 #define TAG(field, type) ((uint8_t)((field) << 3 | (type)))
 
 #define TAG_BATCH_EVENTS   TAG(1, LENGTH)
@@ -122,7 +122,7 @@ event_pack_measure(Porthole__Event *event, struct event_packing *out)
 	}
 	/* The number of a member of the union is that of its field. */
 	out->event_bytes = 1 + 8 + varint_bytes((uint64_t)event->kind_case << 3) +
-	    varint_bytes(out->kind_bytes) + out->kind_bytes;
+			   varint_bytes(out->kind_bytes) + out->kind_bytes;
 	if (event->sequence)
 		out->event_bytes += 1 + varint_bytes(event->sequence);
 	out->call_offset = 1 + varint_bytes(out->event_bytes) + 1;

@@ -1,9 +1,10 @@
 /*
- * event_pack.h: an event as a packed field of Batch.                              [pure]
+ * event_pack.h: an event as a packed field of Batch. [pure]
  *
- * What protobuf-c would do, in half of its time: the frame around an event and its headers
- * are most of a small message, and are written here; the rest of the fields is left to
- * protobuf-c.  In Protocol Buffers the order of fields is free, so the headers come last.
+ * What protobuf-c would do, in half of its time: the frame around an event and its
+ * headers are most of a small message, and are written here; the rest of the fields is
+ * left to protobuf-c.  In Protocol Buffers the order of fields is free, so the headers
+ * come last.
  */
 #ifndef PORTHOLE_EVENT_PACK_H
 #define PORTHOLE_EVENT_PACK_H
@@ -27,8 +28,8 @@ struct event_packing {
 	size_t call_offset; /* where the 8 bytes of the call's number will lie */
 };
 
-/* Measures the event, whose call is not 0; nothing in it may change before it is written.
- * out->packed_bytes is what it takes. */
+/* Measures the event, whose call is not 0; nothing in it may change before it is
+ * written. out->packed_bytes is what it takes. */
 void event_pack_measure(Porthole__Event *event, struct event_packing *out);
 
 /* Writes packing->packed_bytes bytes. */

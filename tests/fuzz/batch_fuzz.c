@@ -4,11 +4,11 @@
  * The input is a side and some messages, each either raw bytes with payload frames cut
  * from it, or built by a script so that it is a Batch whatever else is wrong with it.
  *
- * Properties: a message that is refused has told the owner nothing; every event handed on
- * keeps the promises of event.h, is next in its stream, within its credit, and can be read
- * to its last byte with a payload exactly as long as it says; what is held in memory is
- * bounded by the window; the arena is empty afterwards; what the link then sends is
- * well-formed; and a valid call still goes through.
+ * Properties: a message that is refused has told the owner nothing; every event handed
+ * on keeps the promises of event.h, is next in its stream, within its credit, and can
+ * be read to its last byte with a payload exactly as long as it says; what is held in
+ * memory is bounded by the window; the arena is empty afterwards; what the link then
+ * sends is well-formed; and a valid call still goes through.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -43,7 +43,7 @@ static struct link link_end;
 static struct arena arena;
 static struct stream_budget budget;
 static struct link_call calls[CALLS_MAX];
-static size_t told;          /* how often the owner was called */
+static size_t told; /* how often the owner was called */
 static size_t events_told;
 static uint64_t last_opened;
 static uint8_t consume_mask; /* which calls' readers are quick */
@@ -116,14 +116,15 @@ read_event(const Porthole__Event *event)
 		REQUIRE(event->http->target.len > 0 && event->http->method.len > 0);
 		break;
 	case PORTHOLE__EVENT__KIND_HTTP_REQUEST:
-		read_headers(event->http_request->trailers, event->http_request->n_trailers);
+		read_headers(
+		    event->http_request->trailers, event->http_request->n_trailers);
 		read_all(event->http_request->body.data, event->http_request->body.len);
 		break;
 	case PORTHOLE__EVENT__KIND_HTTP_RESPONSE_START:
 		read_headers(event->http_response_start->headers,
 		    event->http_response_start->n_headers);
 		REQUIRE(event->http_response_start->status >= 200 &&
-		    event->http_response_start->status <= 599);
+			event->http_response_start->status <= 599);
 		break;
 	case PORTHOLE__EVENT__KIND_HTTP_RESPONSE_BODY:
 		read_all(event->http_response_body->body.data,
@@ -152,7 +153,8 @@ on_event(void *arg, struct link_call *call, const Porthole__Event *event,
 	REQUIRE(event_frame_bytes(event) == (payload ? payload->bytes : 0));
 	/* A body lies within the window; fields alone may pass it. */
 	if (event_need_bytes(event) > 1)
-		REQUIRE(in->received_bytes - event_cost(event) + event_need_bytes(event) <=
+		REQUIRE(
+		    in->received_bytes - event_cost(event) + event_need_bytes(event) <=
 		    in->told_credit_bytes);
 	REQUIRE(arena.total_bytes <= FUZZ_ARENA_MAX);
 	REQUIRE(budget.used_bytes <= budget.bytes_max / 4 * 3);
@@ -200,7 +202,8 @@ on_done(void *arg, struct link_call *call)
 }
 
 static void
-on_violation(void *arg, struct link_call *call, const char *event_text, const char *rule)
+on_violation(
+    void *arg, struct link_call *call, const char *event_text, const char *rule)
 {
 	(void)arg;
 	told++;
@@ -243,7 +246,8 @@ static const struct link_ops ops = {
 /* ---- messages */
 
 static void
-receive(const uint8_t *frame, size_t bytes, struct payload *const *payloads, size_t count)
+receive(
+    const uint8_t *frame, size_t bytes, struct payload *const *payloads, size_t count)
 {
 	size_t told_before = told;
 	const char *text = NULL;
@@ -296,9 +300,10 @@ static void
 add_event(struct batch *batch, struct input *input)
 {
 	static const char *const words[] = { "http", "websocket", "request+", "request",
-		"connect", "receive", "disconnect", "lifespan", "function", "info", "start",
-		"start~", "body+", "body", "trailers", "accept", "send", "close", "deny",
-		"deny.body", "failed", "none", "output", "lifespan.answer" };
+		"connect", "receive", "disconnect", "lifespan", "function", "info",
+		"start", "start~", "body+", "body", "trailers", "accept", "send",
+		"close", "deny", "deny.body", "failed", "none", "output",
+		"lifespan.answer" };
 	struct built built;
 	Porthole__Event *events[] = { &built.event };
 	Porthole__Batch part = PORTHOLE__BATCH__INIT;
@@ -308,7 +313,8 @@ add_event(struct batch *batch, struct input *input)
 	const struct link_call *call = call_numbered(built.event.call);
 	uint8_t jump = next_byte(input);
 	/* Mostly the next one. */
-	built.event.sequence = (call ? call->in.next : 0) + (jump > 240 ? jump - 248u : 0);
+	built.event.sequence =
+	    (call ? call->in.next : 0) + (jump > 240 ? jump - 248u : 0);
 	uint8_t size = next_byte(input);
 	struct input body = next_bytes(input, size);
 	if (built.event.kind_case == PORTHOLE__EVENT__KIND_HTTP_REQUEST ||
@@ -324,10 +330,10 @@ add_event(struct batch *batch, struct input *input)
 			built.of.body.body_frame_bytes = bytes + (jump == 7);
 			batch->payloads[batch->payloads_count++] = payload;
 		} else
-			built.of.body.body =
-			    (ProtobufCBinaryData){ body.bytes, (uint8_t *)(uintptr_t)body.at };
+			built.of.body.body = (ProtobufCBinaryData){ body.bytes,
+				(uint8_t *)(uintptr_t)body.at };
 	} else if (built.event.kind_case == PORTHOLE__EVENT__KIND_HTTP ||
-	    built.event.kind_case == PORTHOLE__EVENT__KIND_HTTP_RESPONSE_START) {
+		   built.event.kind_case == PORTHOLE__EVENT__KIND_HTTP_RESPONSE_START) {
 		size_t count = size % BUILT_HEADERS_MAX;
 
 		if (body.bytes > 0)
@@ -382,7 +388,8 @@ add_control(struct batch *batch, struct input *input)
 	if (flags & 4)
 		part.hello = &hello;
 	if (flags & 8)
-		part.received_bytes = (uint64_t)next_byte(input) << next_byte(input) % 60;
+		part.received_bytes = (uint64_t)next_byte(input)
+				      << next_byte(input) % 60;
 	for (size_t i = 0; i < 3; i++)
 		done[i] = next_byte(input) % 16;
 	part.n_done = flags >> 6;

@@ -12,8 +12,12 @@
 static void
 test_objects_are_aligned_and_apart(void **state)
 {
-	static const size_t sizes[] = { 1, 0, 7, 8, 15, 16, 17, 100, 4096, 65535, 70000, 3 };
-	struct { uint8_t *at; size_t bytes; } given[200];
+	static const size_t sizes[] = { 1, 0, 7, 8, 15, 16, 17, 100, 4096, 65535, 70000,
+		3 };
+	struct {
+		uint8_t *at;
+		size_t bytes;
+	} given[200];
 	struct arena arena;
 
 	(void)state;
@@ -34,7 +38,8 @@ test_objects_are_aligned_and_apart(void **state)
 static void
 test_nothing_passes_the_cap(void **state)
 {
-	static const size_t sizes[] = { 1, 1000, 65536, 300000, MIB, SIZE_MAX, SIZE_MAX - 7 };
+	static const size_t sizes[] = { 1, 1000, 65536, 300000, MIB, SIZE_MAX,
+		SIZE_MAX - 7 };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
@@ -79,7 +84,8 @@ test_reset_keeps_one_ordinary_block(void **state)
 		assert_non_null(first);
 		for (size_t at = 1; at < 3; at++)
 			if (cases[i].sizes[at])
-				assert_non_null(arena_alloc(&arena, cases[i].sizes[at]));
+				assert_non_null(
+				    arena_alloc(&arena, cases[i].sizes[at]));
 		arena_reset(&arena);
 		assert_true(arena.total_bytes <= 64 * 1024);
 		if (cases[i].keeps)

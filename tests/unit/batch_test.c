@@ -54,7 +54,8 @@ test_pieces_make_one_message(void **state)
 
 	assert_int_equal(batch.payloads_count, 1);
 	assert_int_equal(batch_bytes(&batch), batch.used_bytes + 5000);
-	Porthole__Batch *got = porthole__batch__unpack(NULL, batch.used_bytes, batch.bytes);
+	Porthole__Batch *got =
+	    porthole__batch__unpack(NULL, batch.used_bytes, batch.bytes);
 	assert_non_null(got);
 	assert_int_equal(got->n_events, 3);
 	assert_int_equal(got->events[2]->http_response_body->body_frame_bytes, 5000);
@@ -115,8 +116,8 @@ test_when_it_is_full(void **state)
 	}
 }
 
-/* A head of a megabyte behind a megabyte of others would pass the frame's limit, and the
- * peer's ZeroMQ would close the link. */
+/* A head of a megabyte behind a megabyte of others would pass the frame's limit, and
+ * the peer's ZeroMQ would close the link. */
 static void
 test_a_frame_never_passes_its_limit(void **state)
 {

@@ -63,9 +63,11 @@ check_packed(struct built *built, uint64_t call, uint64_t sequence)
 	uint8_t *ours = malloc(packing.packed_bytes);
 	event_pack_write(&packing, ours);
 	for (int i = 0; i < 8; i++)
-		assert_int_equal(ours[packing.call_offset + i], (uint8_t)(call >> (8 * i)));
+		assert_int_equal(
+		    ours[packing.call_offset + i], (uint8_t)(call >> (8 * i)));
 
-	Porthole__Batch *batch = porthole__batch__unpack(NULL, packing.packed_bytes, ours);
+	Porthole__Batch *batch =
+	    porthole__batch__unpack(NULL, packing.packed_bytes, ours);
 	assert_non_null(batch);
 	assert_int_equal(batch->n_events, 1);
 	assert_int_equal(porthole__event__get_packed_size(batch->events[0]), own_bytes);
@@ -86,10 +88,11 @@ check_packed(struct built *built, uint64_t call, uint64_t sequence)
 static void
 test_every_kind_with_and_without_headers(void **state)
 {
-	static const char *const words[] = { "http", "websocket", "lifespan", "function",
-		"request", "request+", "connect", "receive", "disconnect", "lifespan.event",
-		"input", "info", "start", "start~", "body", "body+", "trailers+", "accept", "send",
-		"close", "deny", "deny.body", "lifespan.answer", "output", "failed" };
+	static const char *const words[] = { "http", "websocket", "lifespan",
+		"function", "request", "request+", "connect", "receive", "disconnect",
+		"lifespan.event", "input", "info", "start", "start~", "body", "body+",
+		"trailers+", "accept", "send", "close", "deny", "deny.body",
+		"lifespan.answer", "output", "failed" };
 	static const uint64_t calls[] = { 1, 0x8081828384858687, UINT64_MAX };
 	static const uint64_t sequences[] = { 0, 1, 127, 128, UINT64_MAX };
 	size_t with_headers = 0;
@@ -113,8 +116,8 @@ test_every_kind_with_and_without_headers(void **state)
 static void
 test_headers_of_all_lengths(void **state)
 {
-	static const size_t sizes[] = { 0, 1, 119, 120, 121, 126, 127, 128, 16370, 16383, 16384,
-		19999 };
+	static const size_t sizes[] = { 0, 1, 119, 120, 121, 126, 127, 128, 16370,
+		16383, 16384, 19999 };
 
 	(void)state;
 	memset(long_value, 'v', sizeof(long_value) - 1);
@@ -141,13 +144,13 @@ test_the_other_fields_of_a_scope(void **state)
 	(void)state;
 	build(&built, "http");
 	set_headers(&built, 10);
-	client.host = (char *)(uintptr_t)"192.0.2.1";
+	client.host = (char *)(uintptr_t) "192.0.2.1";
 	client.port = 65535;
-	context.request_id = (char *)(uintptr_t)"an-id";
+	context.request_id = (char *)(uintptr_t) "an-id";
 	context.attempt = 2;
 	built.of.http.client = &client;
 	built.of.http.context = &context;
-	built.of.http.http_version = (char *)(uintptr_t)"1.1";
+	built.of.http.http_version = (char *)(uintptr_t) "1.1";
 	built.of.http.framing = PORTHOLE__HTTP_SCOPE__FRAMING__CHUNKED;
 	built.of.http.te_trailers = true;
 	check_packed(&built, 1, 0);

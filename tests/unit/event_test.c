@@ -12,9 +12,9 @@
 static uint8_t zeros[PAYLOAD_BYTES_MAX + 1];
 
 static const char *const every_kind[] = { "http", "websocket", "lifespan", "function",
-	"request", "connect", "receive", "disconnect", "lifespan.event", "input", "info", "start",
-	"body", "trailers", "accept", "send", "close", "deny", "deny.body", "lifespan.answer",
-	"output", "failed" };
+	"request", "connect", "receive", "disconnect", "lifespan.event", "input",
+	"info", "start", "body", "trailers", "accept", "send", "close", "deny",
+	"deny.body", "lifespan.answer", "output", "failed" };
 
 #define KINDS (sizeof(every_kind) / sizeof(every_kind[0]))
 
@@ -133,8 +133,10 @@ test_cost_of_plain_events(void **state)
 			cost += strlen("GET") + strlen("/");
 		else if (built.event.kind_case == PORTHOLE__EVENT__KIND_WEBSOCKET)
 			cost += strlen("/");
-		if (event_cost(&built.event) != cost || event_need_bytes(&built.event) != need)
-			fail_msg("%s: %d", every_kind[i], (int)event_cost(&built.event));
+		if (event_cost(&built.event) != cost ||
+		    event_need_bytes(&built.event) != need)
+			fail_msg(
+			    "%s: %d", every_kind[i], (int)event_cost(&built.event));
 		assert_int_equal(event_is_free(&built.event), cost == 0);
 	}
 }
@@ -183,7 +185,10 @@ test_cost_of_a_close_reason(void **state)
 static void
 test_headers_of_every_kind_are_checked(void **state)
 {
-	static const struct { const char *name, *value; bool good; } cases[] = {
+	static const struct {
+		const char *name, *value;
+		bool good;
+	} cases[] = {
 		{ "Accept", "*/*", true },
 		{ "x-empty", "", true },
 		{ "!#$%&'*+-.^_`|~09azAZ", "\x01\x7f\xff\t x", true },
@@ -203,8 +208,9 @@ test_headers_of_every_kind_are_checked(void **state)
 	for (size_t i = 0; i < KINDS; i++)
 		for (size_t at = 0; at < sizeof(cases) / sizeof(cases[0]); at++) {
 			struct built built;
-			const struct field field = { cases[at].name, strlen(cases[at].name),
-				cases[at].value, strlen(cases[at].value) };
+			const struct field field = { cases[at].name,
+				strlen(cases[at].name), cases[at].value,
+				strlen(cases[at].value) };
 
 			build(&built, every_kind[i]);
 			if (!set_headers(&built, built.header_list, 3))
@@ -258,7 +264,10 @@ test_there_are_not_too_many_headers(void **state)
 static void
 test_targets_and_methods(void **state)
 {
-	static const struct { const char *method, *target; bool good; } cases[] = {
+	static const struct {
+		const char *method, *target;
+		bool good;
+	} cases[] = {
 		{ "GET", "/", true },
 		{ "x-anything!", "/a?b=%2F%zz;c//", true },
 		{ "OPTIONS", "*", true },
@@ -303,18 +312,30 @@ test_framings(void **state)
 
 		build(&built, "http");
 		built.of.http.framing = (Porthole__HttpScope__Framing)framing;
-		assert_int_equal(!event_check(&built.event), framing >= 0 && framing <= 2);
+		assert_int_equal(
+		    !event_check(&built.event), framing >= 0 && framing <= 2);
 	}
 }
 
 static void
 test_statuses(void **state)
 {
-	static const struct { uint32_t status; bool interim, final; } cases[] = {
-		{ 0, false, false }, { 42, false, false }, { 99, false, false },
-		{ 100, true, false }, { 101, false, false }, { 102, true, false },
-		{ 103, true, false }, { 199, true, false }, { 200, false, true },
-		{ 304, false, true }, { 599, false, true }, { 600, false, false },
+	static const struct {
+		uint32_t status;
+		bool interim, final;
+	} cases[] = {
+		{ 0, false, false },
+		{ 42, false, false },
+		{ 99, false, false },
+		{ 100, true, false },
+		{ 101, false, false },
+		{ 102, true, false },
+		{ 103, true, false },
+		{ 199, true, false },
+		{ 200, false, true },
+		{ 304, false, true },
+		{ 599, false, true },
+		{ 600, false, false },
 		{ UINT32_MAX, false, false },
 	};
 
@@ -337,7 +358,11 @@ test_statuses(void **state)
 static void
 test_bodies(void **state)
 {
-	static const struct { size_t bytes; uint64_t frame_bytes; bool good; } cases[] = {
+	static const struct {
+		size_t bytes;
+		uint64_t frame_bytes;
+		bool good;
+	} cases[] = {
 		{ 0, 0, true },
 		{ 5000, 0, true },
 		{ PAYLOAD_BYTES_MAX, 0, true },
@@ -355,7 +380,8 @@ test_bodies(void **state)
 			struct built built;
 
 			build(&built, every_kind[i]);
-			if (!set_body(&built.event, cases[at].bytes, cases[at].frame_bytes))
+			if (!set_body(
+				&built.event, cases[at].bytes, cases[at].frame_bytes))
 				continue;
 			kinds += at == 0;
 			assert_int_equal(!event_check(&built.event), cases[at].good);
@@ -367,12 +393,25 @@ test_bodies(void **state)
 static void
 test_close_codes_and_reasons(void **state)
 {
-	static const struct { uint32_t code; bool close, disconnect; } cases[] = {
-		{ 0, true, true }, { 1, false, false }, { 999, false, false },
-		{ 1000, true, true }, { 1003, true, true }, { 1004, false, false },
-		{ 1005, false, true }, { 1006, false, true }, { 1007, true, true },
-		{ 1014, true, true }, { 1015, false, true }, { 1016, false, false },
-		{ 2999, false, false }, { 3000, true, true }, { 4999, true, true },
+	static const struct {
+		uint32_t code;
+		bool close, disconnect;
+	} cases[] = {
+		{ 0, true, true },
+		{ 1, false, false },
+		{ 999, false, false },
+		{ 1000, true, true },
+		{ 1003, true, true },
+		{ 1004, false, false },
+		{ 1005, false, true },
+		{ 1006, false, true },
+		{ 1007, true, true },
+		{ 1014, true, true },
+		{ 1015, false, true },
+		{ 1016, false, false },
+		{ 2999, false, false },
+		{ 3000, true, true },
+		{ 4999, true, true },
 		{ 5000, false, false },
 	};
 	struct built built;
@@ -384,7 +423,8 @@ test_close_codes_and_reasons(void **state)
 		build(&built, "disconnect")->websocket_disconnect->code = cases[i].code;
 		assert_int_equal(!event_check(&built.event), cases[i].disconnect);
 	}
-	build(&built, "close")->websocket_close->reason = (ProtobufCBinaryData){ 123, zeros };
+	build(&built, "close")->websocket_close->reason =
+	    (ProtobufCBinaryData){ 123, zeros };
 	assert_null(event_check(&built.event));
 	built.of.close.reason.len = 124;
 	assert_non_null(event_check(&built.event));
@@ -394,10 +434,17 @@ test_close_codes_and_reasons(void **state)
 static void
 test_subprotocols(void **state)
 {
-	static const struct { const char *text; bool accept, scope; } cases[] = {
-		{ "chat", true, true }, { "graphql-transport-ws", true, true },
-		{ "", true, false }, { "a,b", false, false }, { "a b", false, false },
-		{ "a\r\nSet-Cookie: x", false, false }, { "\xc3\xa9", false, false },
+	static const struct {
+		const char *text;
+		bool accept, scope;
+	} cases[] = {
+		{ "chat", true, true },
+		{ "graphql-transport-ws", true, true },
+		{ "", true, false },
+		{ "a,b", false, false },
+		{ "a b", false, false },
+		{ "a\r\nSet-Cookie: x", false, false },
+		{ "\xc3\xa9", false, false },
 	};
 
 	(void)state;
@@ -442,10 +489,12 @@ play(const struct order_case *cases, size_t count, bool from_ingress, bool webso
 			struct built built;
 
 			if (wrong)
-				fail_msg("%s: refused before %s", cases[i].script, word);
+				fail_msg(
+				    "%s: refused before %s", cases[i].script, word);
 			build(&built, word);
-			wrong = from_ingress ? event_order_from_ingress(&order, &built.event)
-			                     : event_order_from_shim(&order, &built.event);
+			wrong = from_ingress
+				    ? event_order_from_ingress(&order, &built.event)
+				    : event_order_from_shim(&order, &built.event);
 			if (wrong) /* nothing has changed */
 				assert_memory_equal(&order, &before, sizeof(order));
 		}
@@ -513,12 +562,14 @@ test_order_of_a_response(void **state)
 		{ "info body", "http.response.body before http.response.start" },
 		{ "trailers", "http.response.trailers out of turn" },
 		{ "start start", "http.response.start twice" },
-		{ "start info", "http.response.informational after http.response.start" },
+		{ "start info",
+		    "http.response.informational after http.response.start" },
 		{ "start trailers", "http.response.trailers out of turn" },
 		{ "start~ trailers", "http.response.trailers out of turn" },
 		{ "start~ body+ trailers", "http.response.trailers out of turn" },
 		{ "start~ body body", "http.response.body after the last one" },
-		{ "start~ body trailers+ body", "http.response.body after the last one" },
+		{ "start~ body trailers+ body",
+		    "http.response.body after the last one" },
 		{ "start~ body start", "http.response.start twice" },
 		{ "start body body", "an event after the last one" },
 		{ "start body trailers", "an event after the last one" },
@@ -555,7 +606,8 @@ test_order_of_a_websocket_from_the_client(void **state)
 		{ "websocket request", "not an event of a websocket call" },
 		{ "websocket websocket", "not an event of a websocket call" },
 		{ "websocket connect send", "not an event of a websocket call" },
-		{ "websocket disconnect disconnect", "an event after websocket.disconnect" },
+		{ "websocket disconnect disconnect",
+		    "an event after websocket.disconnect" },
 		{ "websocket connect disconnect receive",
 		    "an event after websocket.disconnect" },
 	};
@@ -578,13 +630,18 @@ test_order_of_a_websocket_from_the_server(void **state)
 		{ "deny failed", NULL },
 		{ "send", "websocket.send before websocket.accept" },
 		{ "accept accept", "websocket.accept twice" },
-		{ "accept deny", "websocket.http.response.start after websocket.accept" },
+		{ "accept deny",
+		    "websocket.http.response.start after websocket.accept" },
 		{ "accept deny.body", "websocket.http.response.body before its start" },
 		{ "deny.body", "websocket.http.response.body before its start" },
-		{ "deny accept", "not an event that may follow websocket.http.response.start" },
-		{ "deny deny", "not an event that may follow websocket.http.response.start" },
-		{ "deny send", "not an event that may follow websocket.http.response.start" },
-		{ "deny close", "not an event that may follow websocket.http.response.start" },
+		{ "deny accept",
+		    "not an event that may follow websocket.http.response.start" },
+		{ "deny deny",
+		    "not an event that may follow websocket.http.response.start" },
+		{ "deny send",
+		    "not an event that may follow websocket.http.response.start" },
+		{ "deny close",
+		    "not an event that may follow websocket.http.response.start" },
 		{ "close send", "an event after the last one" },
 		{ "accept close close", "an event after the last one" },
 		{ "deny deny.body deny.body", "an event after the last one" },

@@ -1,8 +1,8 @@
 /*
  * events.h: events for tests, one a word.
  *
- * build("request+") is an http.request with more_body.  A plus says that more follows, a
- * tilde that there are trailers.  Fields that a test cares about are set by the test.
+ * build("request+") is an http.request with more_body.  A plus says that more follows,
+ * a tilde that there are trailers.  Fields that a test cares about are set by the test.
  */
 #ifndef PORTHOLE_TEST_EVENTS_H
 #define PORTHOLE_TEST_EVENTS_H
@@ -85,14 +85,17 @@ build_from_ingress(struct built *built, const char *kind, bool more, bool tilde)
 		built->of.request.n_trailers = tilde;
 		built->of.request.trailers = built->header_list;
 	} else if (strcmp(kind, "connect") == 0)
-		BUILT_KIND(connect, websocket_connect, websocket_connect, WEBSOCKET_CONNECT);
+		BUILT_KIND(
+		    connect, websocket_connect, websocket_connect, WEBSOCKET_CONNECT);
 	else if (strcmp(kind, "receive") == 0)
-		BUILT_KIND(message, websocket_receive, websocket_message, WEBSOCKET_RECEIVE);
+		BUILT_KIND(
+		    message, websocket_receive, websocket_message, WEBSOCKET_RECEIVE);
 	else if (strcmp(kind, "disconnect") == 0)
 		BUILT_KIND(
 		    close, websocket_disconnect, websocket_close, WEBSOCKET_DISCONNECT);
 	else if (strcmp(kind, "lifespan.event") == 0)
-		BUILT_KIND(lifespan_event, lifespan_event, lifespan_event, LIFESPAN_EVENT);
+		BUILT_KIND(
+		    lifespan_event, lifespan_event, lifespan_event, LIFESPAN_EVENT);
 	else if (strcmp(kind, "input") == 0)
 		BUILT_KIND(payload, function_input, function_payload, FUNCTION_INPUT);
 }
@@ -101,12 +104,12 @@ static inline void
 build_from_shim(struct built *built, const char *kind, bool more, bool tilde)
 {
 	if (strcmp(kind, "info") == 0) {
-		BUILT_KIND(informational, http_response_informational, http_informational,
-		    HTTP_RESPONSE_INFORMATIONAL);
+		BUILT_KIND(informational, http_response_informational,
+		    http_informational, HTTP_RESPONSE_INFORMATIONAL);
 		built->of.informational.status = 103;
 	} else if (strcmp(kind, "start") == 0) {
-		BUILT_KIND(
-		    start, http_response_start, http_response_start, HTTP_RESPONSE_START);
+		BUILT_KIND(start, http_response_start, http_response_start,
+		    HTTP_RESPONSE_START);
 		built->of.start.status = 200;
 		built->of.start.trailers = tilde;
 	} else if (strcmp(kind, "body") == 0) {
@@ -117,7 +120,8 @@ build_from_shim(struct built *built, const char *kind, bool more, bool tilde)
 		    HTTP_RESPONSE_TRAILERS);
 		built->of.trailers.more_trailers = more;
 	} else if (strcmp(kind, "accept") == 0)
-		BUILT_KIND(accept, websocket_accept, websocket_accept, WEBSOCKET_ACCEPT);
+		BUILT_KIND(
+		    accept, websocket_accept, websocket_accept, WEBSOCKET_ACCEPT);
 	else if (strcmp(kind, "send") == 0)
 		BUILT_KIND(message, websocket_send, websocket_message, WEBSOCKET_SEND);
 	else if (strcmp(kind, "close") == 0)
@@ -131,7 +135,8 @@ build_from_shim(struct built *built, const char *kind, bool more, bool tilde)
 		    WEBSOCKET_HTTP_RESPONSE_BODY);
 		built->of.body.more_body = more;
 	} else if (strcmp(kind, "lifespan.answer") == 0)
-		BUILT_KIND(lifespan_event, lifespan_answer, lifespan_event, LIFESPAN_ANSWER);
+		BUILT_KIND(
+		    lifespan_event, lifespan_answer, lifespan_event, LIFESPAN_ANSWER);
 	else if (strcmp(kind, "output") == 0)
 		BUILT_KIND(payload, function_output, function_payload, FUNCTION_OUTPUT);
 	else if (strcmp(kind, "failed") == 0)
@@ -157,7 +162,7 @@ build(struct built *built, const char *word)
 	build_from_ingress(built, kind, more, tilde);
 	build_from_shim(built, kind, more, tilde);
 	assert(built->event.kind_case != PORTHOLE__EVENT__KIND__NOT_SET ||
-	    strcmp(word, "none") == 0);
+	       strcmp(word, "none") == 0);
 	return &built->event;
 }
 

@@ -24,8 +24,8 @@ struct end {
 	struct batch batch;
 	struct link_call calls[END_CALLS_MAX]; /* number 0: free */
 	char said[4096];
-	bool refuse;   /* on_open says no */
-	bool hold;     /* events are not consumed */
+	bool refuse; /* on_open says no */
+	bool hold;   /* events are not consumed */
 };
 
 __attribute__((format(printf, 2, 3))) static inline void
@@ -187,7 +187,7 @@ carry_one(struct end *from, struct end *to)
 	if (!link_collect(&from->link, &from->batch))
 		return false;
 	if (link_receive(&to->link, from->batch.bytes, from->batch.used_bytes,
-	        from->batch.payloads, from->batch.payloads_count, &text) < 0)
+		from->batch.payloads, from->batch.payloads_count, &text) < 0)
 		end_say(to, "refused:%s ", text);
 	return true;
 }

@@ -58,14 +58,14 @@ struct message {
 struct talk {
 	struct link_call call; /* first */
 	struct side *side;
-	struct talk *other;    /* the same call at the other end, NULL: not there */
+	struct talk *other; /* the same call at the other end, NULL: not there */
 	unsigned index;
 	bool opened;
 	bool head_sent;
 	bool end_sent;
 	bool end_got;
 	uint64_t to_send, sent, to_get, got; /* body bytes */
-	uint64_t costs[4096];  /* of what was received and not consumed, a ring */
+	uint64_t costs[4096]; /* of what was received and not consumed, a ring */
 	size_t costs_first, costs_count;
 };
 
@@ -117,7 +117,8 @@ static void
 take_body(struct talk *talk, const uint8_t *data, size_t bytes)
 {
 	/* The other direction has another phase of the pattern. */
-	size_t phase = (talk->got + talk->index * 17 + (talk->side == &shim)) % PATTERN_TURN;
+	size_t phase =
+	    (talk->got + talk->index * 17 + (talk->side == &shim)) % PATTERN_TURN;
 
 	check(talk->got + bytes <= talk->to_get);
 	check(bytes == 0 || memcmp(data, pattern + phase, bytes) == 0);
@@ -150,7 +151,8 @@ on_event(void *arg, struct link_call *call, const Porthole__Event *event,
 		check(talk->got == talk->to_get);
 	}
 	check(talk->costs_count < 4096);
-	talk->costs[(talk->costs_first + talk->costs_count++) % 4096] = event_cost(event);
+	talk->costs[(talk->costs_first + talk->costs_count++) % 4096] =
+	    event_cost(event);
 }
 
 static void
@@ -176,7 +178,8 @@ on_done(void *arg, struct link_call *call)
 }
 
 static void
-on_violation(void *arg, struct link_call *call, const char *event_text, const char *rule)
+on_violation(
+    void *arg, struct link_call *call, const char *event_text, const char *rule)
 {
 	(void)arg;
 	(void)call;
@@ -201,7 +204,9 @@ send_head(struct talk *talk)
 	struct built built;
 	size_t bytes = chance(8) == 0 ? chance(HEAD_MAX) : chance(200);
 
-	build(&built, talk->side == &ingress ? "http" : chance(4) == 0 ? "info" : "start");
+	build(&built, talk->side == &ingress ? "http"
+		      : chance(4) == 0       ? "info"
+					     : "start");
 	built.headers[0].value = (ProtobufCBinaryData){ bytes, (uint8_t *)head_value };
 	if (talk->side == &ingress) {
 		built.of.http.n_headers = 1;
@@ -222,7 +227,8 @@ send_piece(struct talk *talk)
 	static const size_t sizes[] = { 100, 5000, 20000, 200000 };
 	size_t room = stream_out_room_bytes(&talk->call.out);
 	size_t bytes = 1 + chance(sizes[chance(4)]);
-	size_t phase = (talk->sent + talk->index * 17 + (talk->side == &ingress)) % PATTERN_TURN;
+	size_t phase =
+	    (talk->sent + talk->index * 17 + (talk->side == &ingress)) % PATTERN_TURN;
 	struct payload *payload = NULL;
 	struct built built;
 
@@ -412,7 +418,7 @@ check_bounds(void)
 
 		check(side->budget.used_bytes <= side->budget.bytes_max / 4 * 3);
 		check(side->link.sent_bytes - side->link.sent_heard_bytes <=
-		    LINK_WINDOW_BYTES + 2 * BATCH_BYTES_TARGET);
+		      LINK_WINDOW_BYTES + 2 * BATCH_BYTES_TARGET);
 		for (size_t at = 0; at < calls_count; at++) {
 			const struct talk *talk = &side->talks[at];
 			const struct stream_in *in = &talk->call.in;
@@ -421,10 +427,11 @@ check_bounds(void)
 				continue;
 			/* a window, and one head that overdrew */
 			check(in->received_bytes - in->consumed_bytes <=
-			    in->window_bytes + HEAD_MAX + 200);
+			      in->window_bytes + HEAD_MAX + 200);
 			check(in->window_bytes <= STREAM_WINDOW_BYTES_MAX);
 			if (talk->other && talk->other->opened)
-				check(talk->call.out.kept_bytes <=
+				check(
+				    talk->call.out.kept_bytes <=
 				    talk->other->call.in.window_bytes + HEAD_MAX + 400);
 		}
 	}
@@ -435,7 +442,8 @@ check_bounds(void)
 static void
 side_init(struct side *side, enum link_side which)
 {
-	static const uint64_t budgets[] = { 0, 256 * 1024, 4 * 1024 * 1024, 64 * 1024 * 1024 };
+	static const uint64_t budgets[] = { 0, 256 * 1024, 4 * 1024 * 1024,
+		64 * 1024 * 1024 };
 
 	memset(side, 0, sizeof(*side));
 	side->budget.bytes_max = budgets[chance(4)];
@@ -492,7 +500,8 @@ run(void)
 	}
 	/* Now everybody does what there is to do: it must come to an end. */
 	for (size_t turn = 0; over_count < calls_count || ingress.first || shim.first ||
-	     link_has_output(&ingress.link) || link_has_output(&shim.link) || shim.link.calls;
+			      link_has_output(&ingress.link) ||
+			      link_has_output(&shim.link) || shim.link.calls;
 	     turn++) {
 		check(turn < 100000);
 		for (size_t i = 0; i < calls_count; i++) {

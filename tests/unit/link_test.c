@@ -125,7 +125,8 @@ test_a_call_goes_there_and_back(void **state)
 	assert_int_equal(carry(&shim, &ingress), 1);
 	assert_said(&ingress, "http.response.start:1 http.response.body:1 ");
 
-	/* A small call is over without a word of credit; done goes with the next batch. */
+	/* A small call is over without a word of credit; done goes with the next batch.
+	 */
 	link_call_done(call);
 	link_say_done(&ingress.link, 1);
 	assert_false(link_has_output(&ingress.link));
@@ -208,7 +209,7 @@ test_calls_open_in_the_order_of_their_numbers(void **state)
 	link_call_stop(&ingress.calls[1]);
 	carry(&ingress, &shim);
 	assert_said(&shim, "open:1 http scope:1 http.request:1 open:2 http scope:2 "
-	                   "open:3 http scope:3 http.request:3 ");
+			   "open:3 http scope:3 http.request:3 ");
 }
 
 static void
@@ -326,7 +327,8 @@ test_a_reader_that_stops_stops_the_sender(void **state)
 	(void)state;
 	shim.hold = true;
 	carry(&ingress, &shim);
-	for (size_t room; (room = stream_out_room_bytes(&call->out)) > 0; sent += room) {
+	for (size_t room; (room = stream_out_room_bytes(&call->out)) > 0;
+	     sent += room) {
 		send_body(call, room > 4000 ? 4000 : room, true);
 		room = room > 4000 ? 4000 : room;
 		carry(&ingress, &shim);
@@ -413,7 +415,8 @@ test_windows_grow_for_a_reader_that_keeps_up(void **state)
 		shim.said[0] = ingress.said[0] = '\0';
 		/* doubled at most once for each word of credit: nine of them */
 		turns++;
-		assert_true(call_at_shim(1)->in.window_bytes <= (uint64_t)INITIAL << turns);
+		assert_true(
+		    call_at_shim(1)->in.window_bytes <= (uint64_t)INITIAL << turns);
 		assert_true(turns < 200);
 	}
 	assert_int_equal(shim.budget.used_bytes, STREAM_WINDOW_BYTES_MAX - INITIAL);
@@ -449,8 +452,8 @@ test_bulk_calls_take_turns(void **state)
 				    event_frame_bytes(batch->events[at]);
 			/* None is more than a turn and an event ahead of another. */
 			for (size_t call = 0; call < count; call++)
-				assert_true(got[call] <=
-				    got[(call + 1) % count] + 64 * 1024 + 16384);
+				assert_true(got[call] <= got[(call + 1) % count] +
+							     64 * 1024 + 16384);
 			porthole__batch__free_unpacked(batch, NULL);
 			batch_reset(&ingress.batch);
 			ingress.link.sent_heard_bytes = ingress.link.sent_bytes;
@@ -480,7 +483,9 @@ test_a_small_call_overtakes_a_bulk_one(void **state)
 static void
 test_batches_keep_their_limits(void **state)
 {
-	static const struct { size_t events, body_bytes; } cases[] = {
+	static const struct {
+		size_t events, body_bytes;
+	} cases[] = {
 		{ 600, PAYLOAD_FRAME_BYTES_MIN },
 		{ 1200, 4000 },
 		{ 12, PAYLOAD_BYTES_MAX },
@@ -501,7 +506,8 @@ test_batches_keep_their_limits(void **state)
 			batches++;
 			assert_true(batch->payloads_count <= BATCH_PAYLOADS_MAX);
 			assert_true(batch->used_bytes <= FRAME_BYTES_MAX);
-			assert_true(batch_bytes(batch) <=
+			assert_true(
+			    batch_bytes(batch) <=
 			    BATCH_BYTES_TARGET + 64 * 1024 + cases[i].body_bytes);
 			Porthole__Batch *unpacked = porthole__batch__unpack(
 			    &ingress.arena.allocator, batch->used_bytes, batch->bytes);
@@ -557,9 +563,9 @@ test_the_window_shuts_and_opens_again(void **state)
 		const char *text;
 
 		shim.link.initial_credit_bytes = 1;
-		assert_int_equal(link_receive(&shim.link, batches[i].bytes,
-		                     batches[i].used_bytes, batches[i].payloads,
-		                     batches[i].payloads_count, &text),
+		assert_int_equal(
+		    link_receive(&shim.link, batches[i].bytes, batches[i].used_bytes,
+			batches[i].payloads, batches[i].payloads_count, &text),
 		    0);
 		batch_done(&batches[i]);
 		shim.said[0] = '\0';
@@ -619,7 +625,7 @@ test_control_messages_reach_their_owner(void **state)
 	Porthole__ContainerStatus status = PORTHOLE__CONTAINER_STATUS__INIT;
 
 	(void)state;
-	hello.function = (char *)(uintptr_t)"hello";
+	hello.function = (char *)(uintptr_t) "hello";
 	part.hello = &hello;
 	link_send_control(&shim.link, &part);
 	part = (Porthole__Batch)PORTHOLE__BATCH__INIT;
@@ -629,14 +635,15 @@ test_control_messages_reach_their_owner(void **state)
 	assert_int_equal(carry(&shim, &ingress), 1);
 	assert_said(&ingress, "hello:hello status:7 ");
 
-	/* The first word to a shim comes before the calls of the same turn, the last after. */
+	/* The first word to a shim comes before the calls of the same turn, the last
+	 * after. */
 	open_call("http");
 	part = (Porthole__Batch)PORTHOLE__BATCH__INIT;
 	welcome.version = 1;
 	part.welcome = &welcome;
 	link_send_control(&ingress.link, &part);
 	part = (Porthole__Batch)PORTHOLE__BATCH__INIT;
-	goodbye.text = (char *)(uintptr_t)"enough";
+	goodbye.text = (char *)(uintptr_t) "enough";
 	part.goodbye = &goodbye;
 	link_send_control(&ingress.link, &part);
 	assert_int_equal(carry(&ingress, &shim), 1);
@@ -694,7 +701,7 @@ receive(struct end *end, const struct batch *batch)
 	const char *text = NULL;
 
 	assert_int_equal(link_receive(&end->link, batch->bytes, batch->used_bytes,
-	                     batch->payloads, batch->payloads_count, &text),
+			     batch->payloads, batch->payloads_count, &text),
 	    0);
 }
 
@@ -715,7 +722,8 @@ test_a_violation_ends_its_call_alone(void **state)
 		    "violation:1:http.response.start:an event before it is missing " },
 		{ "body", 0, 40000,
 		    "violation:1:http.response.body:it is beyond the credit " },
-		{ "http", 0, 0, "violation:1:http scope:not an event of an http call " },
+		{ "http", 0, 0,
+		    "violation:1:http scope:not an event of an http call " },
 		{ "none", 0, 0, "violation:1:an event of no known kind:no kind " },
 	};
 	struct batch batch;
@@ -730,7 +738,8 @@ test_a_violation_ends_its_call_alone(void **state)
 		open_call("http request");
 		open_call("http request");
 		batch_reset(&batch);
-		pack_event(&batch, 1, cases[i].sequence, cases[i].word, cases[i].body_bytes);
+		pack_event(
+		    &batch, 1, cases[i].sequence, cases[i].word, cases[i].body_bytes);
 		pack_event(&batch, 2, 0, "start", 0);
 		receive(&ingress, &batch);
 		snprintf(expected, sizeof(expected), "%shttp.response.start:2 ",
@@ -761,11 +770,16 @@ test_an_event_with_bad_fields_is_a_violation(void **state)
 static void
 test_states_that_cannot_be(void **state)
 {
-	static const struct { uint64_t call, next, credit; const char *said; } cases[] = {
+	static const struct {
+		uint64_t call, next, credit;
+		const char *said;
+	} cases[] = {
 		{ 1, 3, 0,
-		    "violation:1:call state:it acknowledges an event that was not sent " },
+		    "violation:1:call state:it acknowledges an event that was not "
+		    "sent " },
 		{ 1, UINT64_MAX, UINT64_MAX,
-		    "violation:1:call state:it acknowledges an event that was not sent " },
+		    "violation:1:call state:it acknowledges an event that was not "
+		    "sent " },
 		{ 1, 2, 0, "" },
 		{ 1, 2, 40000, "room:1 " },
 		{ 1, 0, UINT64_MAX, "room:1 " },
@@ -816,8 +830,14 @@ test_foreign_calls_are_dropped(void **state)
 static void
 test_received_bytes_that_cannot_be(void **state)
 {
-	static const struct { uint64_t says, heard; } cases[] = {
-		{ 0, 500 }, { 499, 500 }, { 501, 501 }, { 1000, 1000 }, { 1001, 500 },
+	static const struct {
+		uint64_t says, heard;
+	} cases[] = {
+		{ 0, 500 },
+		{ 499, 500 },
+		{ 501, 501 },
+		{ 1000, 1000 },
+		{ 1001, 500 },
 		{ UINT64_MAX, 500 },
 	};
 
@@ -840,7 +860,8 @@ test_received_bytes_that_cannot_be(void **state)
 static void
 test_frames_that_do_not_fit_their_events(void **state)
 {
-	/* What the second of three events announces, and the frames that come: bytes, 0 ends. */
+	/* What the second of three events announces, and the frames that come: bytes, 0
+	 * ends. */
 	static const struct {
 		size_t announced[2];
 		size_t frames[4];
@@ -885,8 +906,8 @@ test_frames_that_do_not_fit_their_events(void **state)
 		}
 		for (; count < 4 && cases[i].frames[count]; count++)
 			payloads[count] = payload_new(cases[i].frames[count]);
-		assert_int_equal(link_receive(&ingress.link, batch.bytes, batch.used_bytes,
-		                     payloads, count, &text),
+		assert_int_equal(link_receive(&ingress.link, batch.bytes,
+				     batch.used_bytes, payloads, count, &text),
 		    cases[i].result);
 		if (cases[i].result < 0) { /* nothing was handed on */
 			assert_non_null(text);
@@ -904,14 +925,18 @@ test_frames_that_do_not_fit_their_events(void **state)
 static void
 test_frames_that_are_not_a_batch(void **state)
 {
-	static const struct { const char *bytes; size_t count; int result; } cases[] = {
+	static const struct {
+		const char *bytes;
+		size_t count;
+		int result;
+	} cases[] = {
 		{ "", 0, 0 }, /* nothing said */
 		{ "\x00", 1, -EBADMSG },
 		{ "\x0a", 1, -EBADMSG },
 		{ "\x0a\x05", 2, -EBADMSG },
 		{ "GET / HTTP/1.1\r\n", 16, -EBADMSG },
 		{ "\xff\xff\xff\xff", 4, -EBADMSG },
-		{ "\x08\x01", 2, -EBADMSG },         /* events: of the wrong wire type */
+		{ "\x08\x01", 2, -EBADMSG }, /* events: of the wrong wire type */
 		{ "\x0a\x02\x08\x01", 4, -EBADMSG }, /* a call that is not fixed64 */
 		{ "\x0a\xff\xff\xff\xff\x0f", 6, -EBADMSG },
 	};
@@ -942,7 +967,8 @@ test_a_frame_that_swells_is_refused(void **state)
 		frame[i + 1] = 0;
 	}
 	assert_int_equal(
-	    link_receive(&ingress.link, frame, FRAME_BYTES_MAX, NULL, 0, &text), -EBADMSG);
+	    link_receive(&ingress.link, frame, FRAME_BYTES_MAX, NULL, 0, &text),
+	    -EBADMSG);
 	assert_true(ingress.arena.total_bytes <= 64 * 1024);
 	free(frame);
 }
@@ -951,8 +977,8 @@ static void
 test_unknown_fields_are_ignored(void **state)
 {
 	/* varint, fixed64, bytes, fixed32: fields 2000 to 2003 */
-	static const uint8_t unknown[] = { 0x80, 0x7d, 0x96, 0x01, 0x89, 0x7d, 1, 2, 3, 4, 5,
-		6, 7, 8, 0x92, 0x7d, 3, 'a', 'b', 'c', 0x9d, 0x7d, 1, 2, 3, 4 };
+	static const uint8_t unknown[] = { 0x80, 0x7d, 0x96, 0x01, 0x89, 0x7d, 1, 2, 3,
+		4, 5, 6, 7, 8, 0x92, 0x7d, 3, 'a', 'b', 'c', 0x9d, 0x7d, 1, 2, 3, 4 };
 	struct batch batch;
 
 	(void)state;
@@ -976,19 +1002,144 @@ static void
 test_the_bytes_of_the_manual(void **state)
 {
 	static const uint8_t request[] = {
-		0x0a, 0x3a, 0x09, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x1a, 0x2f,
-		0x0a, 0x03, 0x31, 0x2e, 0x31, 0x12, 0x03, 0x47, 0x45, 0x54, 0x22, 0x01, 0x2f,
-		0x32, 0x11, 0x0a, 0x04, 0x48, 0x6f, 0x73, 0x74, 0x12, 0x09, 0x6c, 0x6f, 0x63,
-		0x61, 0x6c, 0x68, 0x6f, 0x73, 0x74, 0x32, 0x0d, 0x0a, 0x06, 0x41, 0x63, 0x63,
-		0x65, 0x70, 0x74, 0x12, 0x03, 0x2a, 0x2f, 0x2a, 0x0a, 0x0d, 0x09, 0x01, 0x00,
-		0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x10, 0x01, 0x3a, 0x00,
+		0x0a,
+		0x3a,
+		0x09,
+		0x01,
+		0x00,
+		0x00,
+		0x00,
+		0x00,
+		0x00,
+		0x00,
+		0x00,
+		0x1a,
+		0x2f,
+		0x0a,
+		0x03,
+		0x31,
+		0x2e,
+		0x31,
+		0x12,
+		0x03,
+		0x47,
+		0x45,
+		0x54,
+		0x22,
+		0x01,
+		0x2f,
+		0x32,
+		0x11,
+		0x0a,
+		0x04,
+		0x48,
+		0x6f,
+		0x73,
+		0x74,
+		0x12,
+		0x09,
+		0x6c,
+		0x6f,
+		0x63,
+		0x61,
+		0x6c,
+		0x68,
+		0x6f,
+		0x73,
+		0x74,
+		0x32,
+		0x0d,
+		0x0a,
+		0x06,
+		0x41,
+		0x63,
+		0x63,
+		0x65,
+		0x70,
+		0x74,
+		0x12,
+		0x03,
+		0x2a,
+		0x2f,
+		0x2a,
+		0x0a,
+		0x0d,
+		0x09,
+		0x01,
+		0x00,
+		0x00,
+		0x00,
+		0x00,
+		0x00,
+		0x00,
+		0x00,
+		0x10,
+		0x01,
+		0x3a,
+		0x00,
 	};
 	static const uint8_t answer[] = {
-		0x0a, 0x24, 0x09, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xaa, 0x01,
-		0x18, 0x08, 0xc8, 0x01, 0x12, 0x13, 0x0a, 0x0e, 0x43, 0x6f, 0x6e, 0x74, 0x65,
-		0x6e, 0x74, 0x2d, 0x4c, 0x65, 0x6e, 0x67, 0x74, 0x68, 0x12, 0x01, 0x35, 0x0a,
-		0x15, 0x09, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x10, 0x01, 0xb2,
-		0x01, 0x07, 0x0a, 0x05, 0x68, 0x65, 0x6c, 0x6c, 0x6f,
+		0x0a,
+		0x24,
+		0x09,
+		0x01,
+		0x00,
+		0x00,
+		0x00,
+		0x00,
+		0x00,
+		0x00,
+		0x00,
+		0xaa,
+		0x01,
+		0x18,
+		0x08,
+		0xc8,
+		0x01,
+		0x12,
+		0x13,
+		0x0a,
+		0x0e,
+		0x43,
+		0x6f,
+		0x6e,
+		0x74,
+		0x65,
+		0x6e,
+		0x74,
+		0x2d,
+		0x4c,
+		0x65,
+		0x6e,
+		0x67,
+		0x74,
+		0x68,
+		0x12,
+		0x01,
+		0x35,
+		0x0a,
+		0x15,
+		0x09,
+		0x01,
+		0x00,
+		0x00,
+		0x00,
+		0x00,
+		0x00,
+		0x00,
+		0x00,
+		0x10,
+		0x01,
+		0xb2,
+		0x01,
+		0x07,
+		0x0a,
+		0x05,
+		0x68,
+		0x65,
+		0x6c,
+		0x6c,
+		0x6f,
 	};
 	struct link_call *call = end_free_call(&ingress);
 	struct built built;
@@ -1065,16 +1216,18 @@ test_every_cut_of_a_frame_against_a_guard_page(void **state)
 		teardown(NULL);
 		setup(NULL);
 		memcpy(map + page - bytes, batch.bytes, bytes);
-		int r = link_receive(&shim.link, map + page - bytes, bytes, &payload, 1, &text);
+		int r = link_receive(
+		    &shim.link, map + page - bytes, bytes, &payload, 1, &text);
 		assert_true(r == 0 || r == -EBADMSG);
 		assert_int_equal(text != NULL, r < 0);
 		if (r < 0)
 			assert_said(&shim, "");
 		else { /* cut between whole fields, behind the event of the frame */
 			whole++;
-			assert_said(&shim, "open:1 http scope:1 http.request:1 +5000 "
-			                   "violation:1:call state:it acknowledges an event "
-			                   "that was not sent ");
+			assert_said(&shim,
+			    "open:1 http scope:1 http.request:1 +5000 "
+			    "violation:1:call state:it acknowledges an event "
+			    "that was not sent ");
 		}
 	}
 	assert_int_equal(whole, 2);

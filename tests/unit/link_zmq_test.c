@@ -107,7 +107,8 @@ silent_port(char *out_endpoint, size_t size)
 
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &address_bytes), 0);
+	assert_int_equal(
+	    getsockname(fd, (struct sockaddr *)&address, &address_bytes), 0);
 	snprintf(out_endpoint, size, "tcp://127.0.0.1:%d", ntohs(address.sin_port));
 	return fd;
 }
@@ -139,8 +140,8 @@ fill_batch(const char *frame, const size_t *payloads, size_t count)
 }
 
 static void
-check_message(
-    const struct link_message *message, const char *frame, const size_t *payloads, size_t count)
+check_message(const struct link_message *message, const char *frame,
+    const size_t *payloads, size_t count)
 {
 	assert_int_equal(message->frame_bytes, strlen(frame));
 	assert_memory_equal(message->frame, frame, strlen(frame));
@@ -149,7 +150,8 @@ check_message(
 	for (size_t i = 0; i < count; i++) {
 		assert_int_equal(message->payloads[i]->bytes, payloads[i]);
 		for (size_t at = 0; at < payloads[i]; at++)
-			assert_int_equal(message->payloads[i]->data[at], (uint8_t)(i + 1));
+			assert_int_equal(
+			    message->payloads[i]->data[at], (uint8_t)(i + 1));
 	}
 }
 
@@ -189,7 +191,8 @@ test_what_cannot_be_bound_or_dialled(void **state)
 	const char *text = NULL;
 
 	(void)state;
-	assert_int_equal(link_socket_bind(context, link_socket_endpoint(router), &socket, &text),
+	assert_int_equal(
+	    link_socket_bind(context, link_socket_endpoint(router), &socket, &text),
 	    -EADDRINUSE);
 	assert_string_equal(text, "cannot listen");
 	assert_true(link_socket_bind(context, "tcp://127.0.0.1", &socket, &text) < 0);
@@ -478,7 +481,8 @@ test_a_frame_that_is_too_large_ends_the_connection(void **state)
 	receive(router, &message);
 	assert_int_equal(message.frame_bytes, FRAME_BYTES_MAX);
 	assert_int_equal(next_event(router), LINK_EVENT_CONNECTED);
-	assert_int_equal(zmq_send(dealer, bytes, FRAME_BYTES_MAX + 1, 0), FRAME_BYTES_MAX + 1);
+	assert_int_equal(
+	    zmq_send(dealer, bytes, FRAME_BYTES_MAX + 1, 0), FRAME_BYTES_MAX + 1);
 	assert_int_equal(next_event(router), LINK_EVENT_DISCONNECTED);
 	assert_int_equal(link_socket_receive(router, &message), 0);
 	free(bytes);

@@ -49,7 +49,8 @@ test_events_go_out_numbered_and_as_they_were(void **state)
 		batch_add_event(&batch, stream_out_next(&out));
 		stream_out_sent(&out);
 	}
-	Porthole__Batch *got = porthole__batch__unpack(NULL, batch.used_bytes, batch.bytes);
+	Porthole__Batch *got =
+	    porthole__batch__unpack(NULL, batch.used_bytes, batch.bytes);
 	assert_non_null(got);
 	assert_int_equal(got->n_events, 5);
 	for (size_t i = 0; i < 5; i++) {
@@ -73,7 +74,7 @@ test_credit_holds_back_bodies_and_one_head(void **state)
 	} cases[] = {
 		{ "b164", 164, 1 },
 		{ "b164", 163, 0 },
-		{ "h", 1, 1 },   /* any credit lets a head go */
+		{ "h", 1, 1 }, /* any credit lets a head go */
 		{ "h", 0, 0 },
 		{ "hh", 64, 1 }, /* paid first */
 		{ "hh", 65, 2 },
@@ -99,9 +100,11 @@ test_credit_holds_back_bodies_and_one_head(void **state)
 			if (*at == 'b')
 				append(&out, 1, strtoul(at + 1, NULL, 10) - 64);
 			else if (*at == 'h')
-				stream_out_append(&out, 1, build(&built, "start"), NULL);
+				stream_out_append(
+				    &out, 1, build(&built, "start"), NULL);
 			else if (*at == 'f')
-				stream_out_append(&out, 1, build(&built, "failed"), NULL);
+				stream_out_append(
+				    &out, 1, build(&built, "failed"), NULL);
 		}
 		for (; stream_out_next(&out); sent++)
 			stream_out_sent(&out);
@@ -119,7 +122,8 @@ test_credit_holds_back_bodies_and_one_head(void **state)
 static void
 test_acknowledged_is_freed_and_old_news_are_ignored(void **state)
 {
-	/* next and credit that the peer says, after 4 of 6 events of cost 164 went out. */
+	/* next and credit that the peer says, after 4 of 6 events of cost 164 went out.
+	 */
 	static const struct {
 		uint64_t next[3], credit[3];
 		int result; /* of the last */
@@ -172,10 +176,12 @@ test_room_is_what_credit_and_memory_allow(void **state)
 		{ "overdrawn", 100, 200, 200, false, 0 },
 		{ "never over a payload", UINT64_MAX, 0, 0, false, PAYLOAD_BYTES_MAX },
 		{ "small while kept", INITIAL, 0, 0, true, INITIAL / 2 },
-		{ "not over the largest window", UINT64_MAX, STREAM_WINDOW_BYTES_MAX - 10,
-		    STREAM_WINDOW_BYTES_MAX - 10, false, 10 },
-		{ "a peer that never acknowledges", UINT64_MAX, STREAM_WINDOW_BYTES_MAX + 5,
-		    STREAM_WINDOW_BYTES_MAX + 5, false, 0 },
+		{ "not over the largest window", UINT64_MAX,
+		    STREAM_WINDOW_BYTES_MAX - 10, STREAM_WINDOW_BYTES_MAX - 10, false,
+		    10 },
+		{ "a peer that never acknowledges", UINT64_MAX,
+		    STREAM_WINDOW_BYTES_MAX + 5, STREAM_WINDOW_BYTES_MAX + 5, false,
+		    0 },
 	};
 
 	(void)state;
@@ -189,8 +195,8 @@ test_room_is_what_credit_and_memory_allow(void **state)
 
 		if (stream_out_room_bytes(&out) != cases[i].room)
 			fail_msg("%s: %zu", cases[i].name, stream_out_room_bytes(&out));
-		assert_true(cases[i].room == 0 ||
-		    stream_out_affords(&out, 64 + cases[i].room));
+		assert_true(
+		    cases[i].room == 0 || stream_out_affords(&out, 64 + cases[i].room));
 	}
 }
 
@@ -222,7 +228,8 @@ test_kept_events_can_be_sent_again(void **state)
 		batch_add_event(&batch, stream_out_next(&out));
 		stream_out_sent(&out);
 	}
-	Porthole__Batch *got = porthole__batch__unpack(NULL, batch.used_bytes, batch.bytes);
+	Porthole__Batch *got =
+	    porthole__batch__unpack(NULL, batch.used_bytes, batch.bytes);
 	assert_non_null(got);
 	assert_int_equal(got->n_events, 2);
 	assert_int_equal(got->events[1]->call, 0x0102030405060708);
@@ -252,7 +259,8 @@ test_what_may_be_kept_fits_a_first_window(void **state)
 	for (int i = 0; i < 10; i++)
 		append(&out, 1, stream_out_room_bytes(&out));
 	send_all(&out);
-	/* ... so that under a first window each goes out as the one before is consumed. */
+	/* ... so that under a first window each goes out as the one before is consumed.
+	 */
 	stream_out_rewind(&out, 2, INITIAL);
 	uint64_t consumed = 0;
 	for (int i = 0; i < 10; i++) {
@@ -338,8 +346,8 @@ test_what_comes_in_is_new_old_missing_or_too_much(void **state)
 			fail_msg("case %zu: %d", i, (int)verdict);
 		bool is_new = verdict == STREAM_IN_NEW;
 		assert_int_equal(in.next, cases[i].next + is_new);
-		assert_int_equal(
-		    in.received_bytes, cases[i].received + (is_new ? cases[i].cost : 0));
+		assert_int_equal(in.received_bytes,
+		    cases[i].received + (is_new ? cases[i].cost : 0));
 		stream_in_done(&in);
 	}
 }
@@ -383,7 +391,8 @@ test_a_sender_that_waits_hears_news(void **state)
 				uint64_t cost = costs[i];
 
 				assert_int_equal(
-				    stream_in_accept(&in, in.next, cost, 1), STREAM_IN_NEW);
+				    stream_in_accept(&in, in.next, cost, 1),
+				    STREAM_IN_NEW);
 				stream_in_consume(&in, cost);
 			}
 			assert_true(stream_in_has_news(&in));
@@ -438,14 +447,15 @@ test_when_a_window_does_not_grow(void **state)
 		bool grows;
 	} cases[] = {
 		{ "read at once", 1 << 20, 0, INITIAL, INITIAL, true },
-		{ "more than half used", 1 << 20, 0, INITIAL / 2 + 1, INITIAL / 2 + 1, true },
+		{ "more than half used", 1 << 20, 0, INITIAL / 2 + 1, INITIAL / 2 + 1,
+		    true },
 		{ "half used", 1 << 20, 0, INITIAL / 2, INITIAL / 2, false },
 		{ "a small call", 1 << 20, 0, 1000, 1000, false },
 		{ "the reader is behind", 1 << 20, 0, INITIAL, INITIAL - 1, false },
-		{ "up to three quarters", 1 << 20, 768 * 1024 - INITIAL, INITIAL, INITIAL,
-		    true },
-		{ "over three quarters", 1 << 20, 768 * 1024 - INITIAL + 1, INITIAL, INITIAL,
-		    false },
+		{ "up to three quarters", 1 << 20, 768 * 1024 - INITIAL, INITIAL,
+		    INITIAL, true },
+		{ "over three quarters", 1 << 20, 768 * 1024 - INITIAL + 1, INITIAL,
+		    INITIAL, false },
 		{ "no budget", 0, 0, INITIAL, INITIAL, false },
 		{ "a head overdrew", 1 << 20, 0, 3 * INITIAL, 3 * INITIAL, true },
 	};
