@@ -762,6 +762,17 @@ on_informational(struct exchange *exchange, const Porthole__HttpInformational *e
 	answer_fields_done(&fields);
 }
 
+/* As it would be written: "Name: value" CRLF. */
+static size_t
+head_bytes(const Porthole__HttpResponseStart *start)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < start->n_headers; i++)
+		bytes += start->headers[i]->name.len + start->headers[i]->value.len + 4;
+	return bytes;
+}
+
 static void
 on_event(void *arg, struct link_call *call, const Porthole__Event *event,
     struct payload *payload)
@@ -782,6 +793,13 @@ on_event(void *arg, struct link_call *call, const Porthole__Event *event,
 		on_informational(exchange, event->http_response_informational);
 		return;
 	case PORTHOLE__EVENT__KIND_HTTP_RESPONSE_START:
+		if (head_bytes(event->http_response_start) >
+		    (size_t)container->gateway->config->response_head_bytes_max) {
+			gateway_fail(container->gateway, exchange,
+			    ERROR_RESPONSE_HEAD_TOO_LARGE,
+			    "the header of the server's answer is over the limit");
+			return;
+		}
 		exchange->state = EXCHANGE_ANSWERING;
 		link_call_consume(call, event_cost(event));
 		wrong = exchange_answer_start(exchange, event->http_response_start);

@@ -429,6 +429,22 @@ def test_an_acknowledgement_of_what_was_never_sent(ingress, shim, pb):
     assert_error(client.read_response(), 502, "protocol_violation")
 
 
+@pytest.mark.parametrize("bytes_, status", [(16 * 1024 - 16, 200), (16 * 1024, 502)])
+def test_a_shim_cannot_send_a_larger_head_than_is_allowed(ingress, shim, bytes_, status):
+    """Also when it does not look at the limit itself; other calls go on."""
+    client = ask_later(ingress)
+    scope, _body = shim.read_request()
+    shim.answer(scope.call, b"hi", fields=[(b"X-Long", b"x" * bytes_)])
+    answer = client.read_response()
+    assert answer.status == status
+    if status == 502:
+        assert_error(answer, 502, "response_head_too_large")
+    client = ask_later(ingress)
+    scope, _body = shim.read_request()
+    shim.answer(scope.call, b"hi")
+    assert assert_answer(client.read_response()).body == b"hi"
+
+
 def test_unknown_fields_are_ignored(ingress, shim, pb):
     client = ask_later(ingress)
     scope, _body = shim.read_request()
