@@ -53,7 +53,7 @@ struct uplink {
 	int64_t said_ms;
 	int64_t resolve_logged_ms;
 	int64_t silent_timeout_ms;
-	uint64_t barrier_bytes; /* draining: sent when the ingress was told */
+	uint64_t barrier_bytes; /* draining: sent when all had been said */
 	bool barrier;
 	bool refused;       /* a call was: report free slots */
 	const char *broken; /* why it is to be closed, after the message */
@@ -84,6 +84,7 @@ struct relay {
 	uv_idle_t idle;
 	uv_timer_t tick;
 	int handles; /* still to be closed, while stopping */
+	int resolvers_left; /* that could not be stopped: they write into the uplinks */
 	void (*on_closed)(void *arg);
 	void *closed_arg;
 	char *scratch;
@@ -397,6 +398,11 @@ on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *addresses)
 	char host[NI_MAXHOST];
 	char endpoint[NI_MAXHOST + 32];
 
+	if (relay->stopping && relay->resolvers_left > 0 && status != UV_ECANCELED) {
+		relay->resolvers_left--;
+		uv_freeaddrinfo(addresses);
+		return;
+	}
 	relay->handles--;
 	if (status < 0 || relay->stopping) {
 		if (!relay->stopping)
@@ -472,8 +478,10 @@ on_event(void *arg, struct link_call *call, const Porthole__Event *event,
 
 	call_on_event(CALL_OF(call), event, payload);
 	/* It was refused: say so when there is room again. */
-	if (CALL_OF(call)->state == CALL_OVER && !CALL_OF(call)->has_slot)
+	if (CALL_OF(call)->state == CALL_OVER && !CALL_OF(call)->has_slot) {
 		uplink->refused = true;
+		uplink->barrier = false;
+	}
 }
 
 static void
@@ -541,7 +549,9 @@ on_goodbye(void *arg, struct link *link, const Porthole__Goodbye *goodbye)
 	struct uplink *uplink = arg;
 
 	(void)link;
-	if (goodbye->reason != PORTHOLE__GOODBYE__REASON__STOPPING) {
+	/* It gave us up while we did not speak: it will take us afresh. */
+	if (goodbye->reason != PORTHOLE__GOODBYE__REASON__STOPPING &&
+	    goodbye->reason != PORTHOLE__GOODBYE__REASON__STALE) {
 		log_event(LOG_ERROR, "the ingress refuses this shim",
 		    log_str("ingress", uplink->name), log_str("why", goodbye->text));
 		uplink->wait_ms = REDIAL_MS_MAX;
@@ -629,31 +639,74 @@ flush_uplink(struct uplink *uplink)
 	return sent;
 }
 
+/* Is a refusal still to be said? */
+static bool
+refuses(const struct uplink *uplink)
+{
+	struct link_call *call;
+
+	for (call = uplink->link.calls; call; call = call->hh.next)
+		if (!CALL_OF(call)->has_slot && call->out.unsent)
+			return true;
+	return false;
+}
+
+/* Free slots are told after the refusal: before it they would count for nothing, and the
+ * ingress would wait for ever. */
 static void
 report_slots(struct relay *relay)
 {
 	relay->reports_due = false;
 	if (relay->draining || relay->in_flight >= (size_t)relay->config->concurrency)
 		return;
-	for (size_t i = 0; i < relay->uplinks_count; i++)
-		if (relay->uplinks[i].refused && relay->uplinks[i].state == UPLINK_REGISTERED) {
-			relay->uplinks[i].refused = false;
-			say_status(&relay->uplinks[i]);
+	for (size_t i = 0; i < relay->uplinks_count; i++) {
+		struct uplink *uplink = &relay->uplinks[i];
+
+		if (!uplink->refused || uplink->state != UPLINK_REGISTERED)
+			continue;
+		if (refuses(uplink)) {
+			relay->reports_due = true;
+			continue;
 		}
+		uplink->refused = false;
+		say_status(uplink);
+	}
 }
 
-/* Every ingress has heard that we drain: no call is on its way here any more. */
 static bool
-all_know(const struct relay *relay)
+has_unsaid(const struct uplink *uplink)
 {
-	for (size_t i = 0; i < relay->uplinks_count; i++) {
-		const struct uplink *uplink = &relay->uplinks[i];
+	const struct link_call *call;
 
-		if (uplink->state == UPLINK_REGISTERED && uplink->barrier &&
-		    uplink->link.sent_heard_bytes < uplink->barrier_bytes)
-			return false;
+	for (call = uplink->link.calls; call; call = call->hh.next)
+		if (call->out.unsent)
+			return true;
+	return false;
+}
+
+/* No call is left: has every ingress confirmed all that was said of them, and that we drain,
+ * so that none is on its way here either?  To have given it to a socket is not enough: one
+ * that is closed may lose it. */
+static bool
+all_know(struct relay *relay)
+{
+	bool all = true;
+
+	for (size_t i = 0; i < relay->uplinks_count; i++) {
+		struct uplink *uplink = &relay->uplinks[i];
+
+		if (uplink->state != UPLINK_REGISTERED)
+			continue;
+		if (!uplink->barrier && !has_unsaid(uplink)) {
+			link_send_ping(&uplink->link);
+			flush_uplink(uplink);
+			uplink->barrier = true;
+			uplink->barrier_bytes = uplink->link.sent_bytes;
+		}
+		if (!uplink->barrier || uplink->link.sent_heard_bytes < uplink->barrier_bytes)
+			all = false;
 	}
-	return true;
+	return all;
 }
 
 static void
@@ -783,10 +836,7 @@ relay_drain(struct relay *relay)
 		if (uplink->state != UPLINK_REGISTERED)
 			continue;
 		say_status(uplink);
-		link_send_ping(&uplink->link);
 		flush_uplink(uplink);
-		uplink->barrier = true;
-		uplink->barrier_bytes = uplink->link.sent_bytes;
 	}
 }
 
@@ -805,6 +855,8 @@ relay_fail_calls(struct relay *relay, const char *text)
 void
 relay_stop(struct relay *relay, void (*on_closed)(void *arg), void *arg)
 {
+	if (relay->stopping)
+		return;
 	relay->stopping = true;
 	relay->on_closed = on_closed;
 	relay->closed_arg = arg;
@@ -812,12 +864,17 @@ relay_stop(struct relay *relay, void (*on_closed)(void *arg), void *arg)
 		struct uplink *uplink = &relay->uplinks[i];
 
 		if (uplink->state == UPLINK_REGISTERED) {
+			flush_uplink(uplink); /* nothing is heard after a goodbye */
 			say_goodbye(
 			    uplink, PORTHOLE__GOODBYE__REASON__STOPPING, "its shim stopped");
 			flush_uplink(uplink);
 		}
-		if (uplink->state == UPLINK_RESOLVING)
-			uv_cancel((uv_req_t *)&uplink->resolving);
+		/* A resolver that waits for a slow server is not waited for. */
+		if (uplink->state == UPLINK_RESOLVING &&
+		    uv_cancel((uv_req_t *)&uplink->resolving) < 0) {
+			relay->handles--;
+			relay->resolvers_left++;
+		}
 		drop_calls(uplink);
 		close_socket(uplink, GOODBYE_LINGER_MS);
 		uplink->state = UPLINK_WAITING;
@@ -836,7 +893,7 @@ relay_stop(struct relay *relay, void (*on_closed)(void *arg), void *arg)
 void
 relay_free(struct relay *relay)
 {
-	if (!relay)
+	if (!relay || relay->resolvers_left > 0)
 		return;
 	for (size_t i = 0; i < relay->uplinks_count; i++)
 		link_done(&relay->uplinks[i].link);
