@@ -402,6 +402,7 @@ setup(void **state)
 	f->config.queue_calls_max = 10;
 	f->config.queue_wait_ms = 60000;
 	f->config.retry_buffer_bytes_max = 64 * 1024;
+	f->config.response_head_bytes_max = 16 * 1024;
 	f->config.link_silent_timeout_ms = 10000;
 	f->config.link_closed_timeout_ms = 1000;
 	f->config.stream_memory_bytes_max = 256 * 1024 * 1024;
@@ -1017,6 +1018,37 @@ test_a_length_that_is_not_kept_is_a_violation(void **state)
 }
 
 static void
+test_a_head_over_the_limit(void **state)
+{
+	struct fixture *f = *state;
+	struct shim *shim = registered(f, "f", 9);
+	char value[16 * 1024];
+
+	memset(value, 'x', sizeof(value));
+	for (size_t over = 0; over < 2; over++) {
+		struct exchange *exchange = ask(f, "GET", "/");
+		struct built built;
+
+		RUN_UNTIL(f, strstr(shim->end.said, "http.request:"));
+		build(&built, "start");
+		/* "A: " and CR LF, as it is written */
+		built_header(&built, 0, "A", "");
+		built.of.start.headers = built.header_list;
+		built.of.start.n_headers = 1;
+		built.headers[0].value.data = (uint8_t *)value;
+		built.headers[0].value.len = sizeof(value) - 5 + over;
+		link_call_send(call_at(shim, over + 1), &built.event, NULL);
+		say(shim, over + 1, "body");
+		if (over)
+			assert_failed(f, exchange, ERROR_RESPONSE_HEAD_TOO_LARGE);
+		else
+			assert_answered(f, exchange);
+		settle(f);
+		shim->end.said[0] = '\0';
+	}
+}
+
+static void
 test_failures_of_the_server(void **state)
 {
 	static const struct {
@@ -1221,6 +1253,7 @@ main(void)
 		TEST(the_order_survives_and_attempts_end),
 		TEST(a_violation_ends_its_call),
 		TEST(a_length_that_is_not_kept_is_a_violation),
+		TEST(a_head_over_the_limit),
 		TEST(failures_of_the_server),
 		TEST(a_client_leaves_in_every_state),
 		TEST(stop),
