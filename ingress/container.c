@@ -1,0 +1,388 @@
+/* container.c: HELLO, status, events, goodbye: what a shim says, and its end. */
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "ingress/gateway_tables.h"
+#include "proto/base/alloc.h"
+#include "proto/base/log.h"
+
+static void
+function_add_container(struct function *function, struct container *container)
+{
+	container->function = function;
+	container->function_previous = NULL;
+	container->function_next = function->containers;
+	if (function->containers)
+		function->containers->function_previous = container;
+	function->containers = container;
+	function->containers_count++;
+}
+
+static void
+function_del_container(struct container *container)
+{
+	struct function *function = container->function;
+
+	if (container->function_previous)
+		container->function_previous->function_next = container->function_next;
+	else
+		function->containers = container->function_next;
+	if (container->function_next)
+		container->function_next->function_previous = container->function_previous;
+	function->containers_count--;
+	container->function = NULL;
+}
+
+void
+container_gone(struct container *container, const char *why)
+{
+	struct gateway *gateway = container->gateway;
+	struct function *function = container->function;
+
+	if (container->lost)
+		return;
+	container->lost = true;
+	HASH_DEL(gateway->peers, container);
+	if (function) {
+		function_del_container(container);
+		log_event(LOG_INFO, "container gone", log_str("function", function->name),
+		    log_hex("container", container->id, 8), log_str("why", why),
+		    log_uint("in_flight", container->in_flight));
+	} else
+		gateway->strangers--;
+	gateway_lose_calls(container, why);
+	container->function_next = gateway->lost;
+	gateway->lost = container;
+	if (function)
+		gateway_dispatch(function);
+}
+
+void
+container_say_goodbye(struct container *container, Porthole__Goodbye__Reason reason, const char *text)
+{
+	Porthole__Goodbye goodbye = PORTHOLE__GOODBYE__INIT;
+	Porthole__Batch part = PORTHOLE__BATCH__INIT;
+
+	goodbye.reason = reason;
+	goodbye.text = (char *)(uintptr_t)text;
+	part.goodbye = &goodbye;
+	link_send_control(&container->link, &part);
+}
+
+/* From now on nothing that this peer says counts; what it carried fails. */
+void
+container_ignore(struct container *container, Porthole__Goodbye__Reason reason, const char *text)
+{
+	log_event(LOG_WARN, "peer ignored", log_hex("container", container->id, 8),
+	    log_str("why", text));
+	container->draining = true; /* none of them comes back here */
+	gateway_lose_calls(container, text);
+	container_say_goodbye(container, reason, text);
+	container_flush(container);
+	container->ignored = true;
+	if (container->function)
+		gateway_dispatch(container->function);
+}
+
+/* ---- becoming a container */
+
+static struct function *
+function_named(struct gateway *gateway, const char *name)
+{
+	char lower[FUNCTION_NAME_BYTES_MAX + 1];
+	struct function *function;
+	size_t bytes = strlen(name);
+
+	if (bytes == 0 || bytes > FUNCTION_NAME_BYTES_MAX)
+		return NULL;
+	for (size_t i = 0; i <= bytes; i++)
+		lower[i] = (char)tolower((unsigned char)name[i]);
+	HASH_FIND_STR(gateway->functions, lower, function);
+	if (function || HASH_COUNT(gateway->functions) >= FUNCTIONS_MAX)
+		return function;
+	function = xcalloc(1, sizeof(*function));
+	memcpy(function->name, lower, bytes + 1);
+	HASH_ADD_STR(gateway->functions, name, function);
+	return function;
+}
+
+static void
+welcome(struct container *container)
+{
+	struct gateway *gateway = container->gateway;
+	Porthole__Welcome message = PORTHOLE__WELCOME__INIT;
+	Porthole__Batch part = PORTHOLE__BATCH__INIT;
+	uint8_t token[RESUME_TOKEN_BYTES];
+
+	if (getrandom(token, sizeof(token), 0) != (ssize_t)sizeof(token))
+		abort();
+	message.version = PROTOCOL_VERSION;
+	message.ingress_epoch = (ProtobufCBinaryData){ sizeof(gateway->epoch), gateway->epoch };
+	message.resume_token = (ProtobufCBinaryData){ sizeof(token), token };
+	message.initial_credit = STREAM_WINDOW_BYTES_INITIAL;
+	message.ping_interval_ms = PING_INTERVAL_MS;
+	message.silent_timeout_ms = (uint32_t)gateway->config->link_silent_timeout_ms;
+	message.closed_timeout_ms = (uint32_t)gateway->config->link_closed_timeout_ms;
+	message.message_bytes_max = FRAME_BYTES_MAX;
+	message.zone = (char *)(uintptr_t)(gateway->config->zone ? gateway->config->zone : "");
+	message.ingress_version = (char *)(uintptr_t)PORTHOLE_VERSION;
+	part.welcome = &message;
+	link_send_control(&container->link, &part);
+}
+
+/* A container that registers anew: what its old link carried is lost. */
+static void
+lose_namesakes(struct container *container)
+{
+	struct container *at = container->function->containers;
+
+	while (at) {
+		struct container *next = at->function_next;
+
+		if (at != container && memcmp(at->id, container->id, CONTAINER_ID_BYTES) == 0)
+			container_gone(at, "its shim dialled again");
+		at = next;
+	}
+}
+
+static const char *
+hello_is_wrong(const Porthole__Hello *hello)
+{
+	if (hello->version != PROTOCOL_VERSION)
+		return "no common protocol version: this gateway speaks 1";
+	if (hello->container.len != CONTAINER_ID_BYTES)
+		return "a container id that is not 16 bytes";
+	if (hello->concurrency == 0 || hello->concurrency > CONCURRENCY_MAX)
+		return "a concurrency that is not 1 to 65535";
+	if (hello->initial_credit < STREAM_WINDOW_BYTES_INITIAL)
+		return "an initial credit below 32768";
+	for (const char *at = hello->function; *at; at++)
+		if (!isalnum((unsigned char)*at) && !strchr("._-", *at))
+			return "a function name that is not of [A-Za-z0-9._-]";
+	return NULL;
+}
+
+static void
+on_hello(void *arg, struct link *link, const Porthole__Hello *hello)
+{
+	struct container *container = arg;
+	struct gateway *gateway = container->gateway;
+	const char *wrong = hello_is_wrong(hello);
+	struct function *function = NULL;
+
+	if (!wrong && container->function)
+		wrong = "HELLO twice";
+	if (!wrong && !(function = function_named(gateway, hello->function)))
+		wrong = "a function name that is not 1 to 63 bytes, or too many functions";
+	if (wrong) {
+		container_ignore(container,
+		    hello->version != PROTOCOL_VERSION ? PORTHOLE__GOODBYE__REASON__VERSION
+		                                       : PORTHOLE__GOODBYE__REASON__REFUSED,
+		    wrong);
+		return;
+	}
+	memcpy(container->id, hello->container.data, CONTAINER_ID_BYTES);
+	container->concurrency = hello->concurrency;
+	container->draining =
+	    hello->status && hello->status->state == PORTHOLE__CONTAINER_STATUS__STATE__DRAINING;
+	link->initial_credit_bytes = hello->initial_credit;
+	gateway->strangers--;
+	function_add_container(function, container);
+	welcome(container);
+	log_event(LOG_INFO, "container registered", log_str("function", function->name),
+	    log_hex("container", container->id, 8),
+	    log_uint("concurrency", container->concurrency));
+	lose_namesakes(container);
+	gateway_dispatch(function);
+}
+
+static void
+on_status(void *arg, struct link *link, const Porthole__ContainerStatus *status)
+{
+	struct container *container = arg;
+
+	(void)link;
+	if (!container->function)
+		return;
+	container->draining = status->state == PORTHOLE__CONTAINER_STATUS__STATE__DRAINING ||
+	    status->state == PORTHOLE__CONTAINER_STATUS__STATE__EXITED;
+	if (status->free_slots > 0)
+		container->refuses = false;
+	gateway_dispatch(container->function);
+}
+
+static void
+on_goodbye(void *arg, struct link *link, const Porthole__Goodbye *goodbye)
+{
+	(void)link;
+	container_gone(arg, goodbye->text && *goodbye->text ? goodbye->text : "it stopped");
+}
+
+/* ---- its calls */
+
+static enum error_code
+error_of_failure(Porthole__CallFailed__Reason reason)
+{
+	switch (reason) {
+	case PORTHOLE__CALL_FAILED__REASON__BUSY:
+		return ERROR_BUSY;
+	case PORTHOLE__CALL_FAILED__REASON__DRAINING:
+		return ERROR_DRAINING;
+	case PORTHOLE__CALL_FAILED__REASON__SERVER_REFUSED:
+		return ERROR_SERVER_REFUSED;
+	case PORTHOLE__CALL_FAILED__REASON__SERVER_CLOSED:
+		return ERROR_SERVER_CLOSED;
+	case PORTHOLE__CALL_FAILED__REASON__SERVER_MALFORMED:
+		return ERROR_SERVER_MALFORMED;
+	case PORTHOLE__CALL_FAILED__REASON__RESPONSE_HEAD_TOO_LARGE:
+		return ERROR_RESPONSE_HEAD_TOO_LARGE;
+	case PORTHOLE__CALL_FAILED__REASON__PROTOCOL_VIOLATION:
+	case PORTHOLE__CALL_FAILED__REASON__NOT_SUPPORTED:
+		return ERROR_PROTOCOL_VIOLATION;
+	case PORTHOLE__CALL_FAILED__REASON__CONTAINER_EXITED:
+	case PORTHOLE__CALL_FAILED__REASON__UNSPECIFIED:
+	default:
+		return ERROR_CONTAINER_LOST;
+	}
+}
+
+static void
+on_failed(struct exchange *exchange, const Porthole__CallFailed *failed)
+{
+	struct container *container = exchange->container;
+	struct function *function = exchange->function;
+	bool refused = failed->reason == PORTHOLE__CALL_FAILED__REASON__BUSY ||
+	    failed->reason == PORTHOLE__CALL_FAILED__REASON__DRAINING;
+
+	if (!refused || exchange->state != EXCHANGE_SENT ||
+	    !stream_out_is_whole(&exchange->call.out)) {
+		gateway_fail(exchange->gateway, exchange, error_of_failure(failed->reason),
+		    failed->text);
+		return;
+	}
+	if (failed->reason == PORTHOLE__CALL_FAILED__REASON__BUSY)
+		container->refuses = true;
+	else
+		container->draining = true;
+	exchange->attempts--; /* nobody looked at it */
+	gateway_put_back(exchange);
+	gateway_dispatch(function);
+}
+
+static void
+on_informational(struct exchange *exchange, const Porthole__HttpInformational *event)
+{
+	struct answer_fields fields = { 0 };
+
+	answer_fields_copy(&fields, event->headers, event->n_headers, forward_response);
+	exchange->ops->on_interim(exchange, event->status, fields.fields, fields.count);
+	answer_fields_done(&fields);
+}
+
+/* As it would be written: "Name: value" CRLF. */
+static size_t
+head_bytes(const Porthole__HttpResponseStart *start)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < start->n_headers; i++)
+		bytes += start->headers[i]->name.len + start->headers[i]->value.len + 4;
+	return bytes;
+}
+
+static void
+on_violation(void *arg, struct link_call *call, const char *event_text, const char *rule)
+{
+	struct container *container = arg;
+	char detail[160];
+
+	snprintf(detail, sizeof(detail), "the container's shim sent %s: %s", event_text, rule);
+	gateway_fail(container->gateway, EXCHANGE_OF_CALL(call), ERROR_PROTOCOL_VIOLATION,
+	    detail);
+}
+
+static void
+on_event(void *arg, struct link_call *call, const Porthole__Event *event,
+    struct payload *payload)
+{
+	struct exchange *exchange = EXCHANGE_OF_CALL(call);
+	struct container *container = arg;
+	const char *wrong = NULL;
+
+	exchange->progress_ms = container->gateway->now_ms;
+	if (event->kind_case == PORTHOLE__EVENT__KIND_CALL_FAILED) {
+		on_failed(exchange, event->call_failed);
+		return;
+	}
+	stream_out_stop_keeping(&call->out);
+	switch (event->kind_case) {
+	case PORTHOLE__EVENT__KIND_HTTP_RESPONSE_INFORMATIONAL:
+		link_call_consume(call, event_cost(event));
+		on_informational(exchange, event->http_response_informational);
+		return;
+	case PORTHOLE__EVENT__KIND_HTTP_RESPONSE_START:
+		if (head_bytes(event->http_response_start) >
+		    (size_t)container->gateway->config->response_head_bytes_max) {
+			gateway_fail(container->gateway, exchange,
+			    ERROR_RESPONSE_HEAD_TOO_LARGE,
+			    "the header of the server's answer is over the limit");
+			return;
+		}
+		exchange->state = EXCHANGE_ANSWERING;
+		link_call_consume(call, event_cost(event));
+		wrong = exchange_answer_start(exchange, event->http_response_start);
+		break;
+	case PORTHOLE__EVENT__KIND_HTTP_RESPONSE_BODY:
+		wrong = exchange_answer_body(
+		    exchange, event->http_response_body, payload, event_cost(event));
+		break;
+	case PORTHOLE__EVENT__KIND_HTTP_RESPONSE_TRAILERS:
+		link_call_consume(call, event_cost(event));
+		exchange_answer_trailers(exchange, event->http_response_trailers);
+		break;
+	default:
+		wrong = "not an event of an http call";
+		break;
+	}
+	if (wrong) {
+		on_violation(arg, call, event_name(event), wrong);
+		return;
+	}
+	if (call->order.state == ORDER_ENDED) {
+		exchange->answer.whole = true;
+		gateway_end(exchange, NULL);
+	}
+	exchange->ops->on_answer(exchange);
+}
+
+static void
+on_room(void *arg, struct link_call *call)
+{
+	struct exchange *exchange = EXCHANGE_OF_CALL(call);
+
+	(void)arg;
+	exchange->ops->on_room(exchange);
+}
+
+static void
+on_stop(void *arg, struct link_call *call)
+{
+	struct exchange *exchange = EXCHANGE_OF_CALL(call);
+
+	(void)arg;
+	exchange->request_stopped = true;
+	exchange->ops->on_room(exchange);
+}
+
+const struct link_ops container_link_ops = {
+	.on_event = on_event,
+	.on_room = on_room,
+	.on_stop = on_stop,
+	.on_violation = on_violation,
+	.on_hello = on_hello,
+	.on_status = on_status,
+	.on_goodbye = on_goodbye,
+};
