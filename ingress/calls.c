@@ -155,7 +155,7 @@ assign(struct container *container, struct exchange *exchange)
 
 	exchange->container = container;
 	exchange->state = EXCHANGE_SENT;
-	exchange->sent_ms = exchange->progress_ms = gateway->now_ms;
+	exchange->progress_ms = gateway->now_ms;
 	exchange->attempts++;
 	container->in_flight++;
 	gateway->in_flight++;

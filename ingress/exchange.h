@@ -97,8 +97,7 @@ struct exchange {
 	bool request_whole;   /* its last http.request has been appended */
 	bool request_stopped; /* the server reads no more of it */
 	int64_t arrived_ms;
-	int64_t sent_ms;
-	int64_t progress_ms; /* last event of the answer */
+	int64_t progress_ms; /* sent, last piece of the request, last event of the answer */
 	struct answer answer;
 	enum error_code error; /* ERROR_NONE: none */
 	char error_detail[ERROR_DETAIL_BYTES_MAX];

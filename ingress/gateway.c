@@ -273,14 +273,15 @@ tick_calls(struct gateway *gateway, struct container *container)
 		if (is_over(now_ms, exchange->arrived_ms, config->total_timeout_ms))
 			gateway_fail(gateway, exchange, ERROR_TOTAL_TIMEOUT,
 			    "the call took longer than it may");
-		else if (exchange->state == EXCHANGE_SENT &&
-		    is_over(now_ms, exchange->sent_ms, config->first_byte_timeout_ms))
+		else if (exchange->state == EXCHANGE_SENT && exchange->request_whole &&
+		    is_over(now_ms, exchange->progress_ms, config->first_byte_timeout_ms))
 			gateway_fail(gateway, exchange, ERROR_FIRST_BYTE_TIMEOUT,
 			    "the server did not begin to answer in time");
-		else if (exchange->state == EXCHANGE_ANSWERING &&
-		    is_over(now_ms, exchange->progress_ms, config->idle_timeout_ms))
+		else if (is_over(now_ms, exchange->progress_ms, config->idle_timeout_ms))
 			gateway_fail(gateway, exchange, ERROR_FIRST_BYTE_TIMEOUT,
-			    "the server stopped in the middle of its answer");
+			    exchange->state == EXCHANGE_ANSWERING
+			        ? "the server stopped in the middle of its answer"
+			        : "no byte went either way for longer than it may");
 	}
 }
 

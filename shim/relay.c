@@ -350,7 +350,7 @@ uplink_down(struct uplink *uplink, const char *why)
 	uplink->broken = NULL;
 	uplink->refused = uplink->barrier = false;
 	drop_calls(uplink);
-	close_socket(uplink, 0);
+	close_socket(uplink, GOODBYE_LINGER_MS); /* a last word may be on its way */
 	link_done(&uplink->link);
 	link_init(&uplink->link, LINK_SHIM, &link_ops, uplink, &relay->arena, &relay->budget);
 	wait_to_dial(uplink);

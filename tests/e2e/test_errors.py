@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 
 import pytest
 
@@ -77,6 +78,23 @@ def test_total_timeout_in_the_middle_of_an_answer(stack, server):
     client.send(http.request())
     client.read_until(b"some")
     assert b"0\r\n\r\n" not in client.expect_closed()
+
+
+def test_first_byte_timeout_begins_when_the_request_ends(stack, server):
+    """A slow upload is not the server's fault."""
+    stack.pair(server.script(serve(lambda request, conn: http.reply(body=request.body))),
+               settings.first_byte(400))
+    client = stack.client()
+    client.send(http.request("POST", fields=[(b"Content-Length", b"4")]))
+    for byte in (b"a", b"b", b"c", b"d"):
+        time.sleep(0.2)  # what is tested is the passing of time
+        client.send(byte)
+    assert assert_answer(client.read_response()).body == b"abcd"
+
+
+def test_idle_timeout_before_an_answer(stack, server):
+    stack.pair(server.script(never), settings.idle(300))
+    assert_error(stack.ask(), 504, "first_byte_timeout")
 
 
 def test_idle_timeout_in_the_middle_of_an_answer(stack, server):
