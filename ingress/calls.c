@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ingress/gateway_tables.h"
+#include "proto/base/alloc.h"
 #include "proto/base/log.h"
 
 static void
@@ -110,8 +111,12 @@ gateway_fail(struct gateway *gateway, struct exchange *exchange, enum error_code
 		return;
 	exchange->gateway = gateway;
 	exchange->error = error;
-	snprintf(exchange->error_detail, sizeof(exchange->error_detail), "%s",
-	    detail ? detail : "");
+	if (detail && error == ERROR_CONTAINER_LOST && exchange->container &&
+	    gateway->config->stderr_in_errors)
+		exchange->error_detail =
+		    life_detail_with_stderr(&exchange->container->life, detail);
+	else if (detail)
+		exchange->error_detail = xstrdup(detail);
 	log_event(LOG_INFO, "call failed", log_str("request_id", exchange->request_id),
 	    log_str("code", error_row(error)->code), log_str("detail", detail),
 	    log_str("function", exchange->function ? exchange->function->name : NULL));
@@ -133,7 +138,7 @@ static bool
 has_room(const struct container *container)
 {
 	return !container->lost && !container->ignored && !container->draining &&
-	    !container->refuses && container->in_flight < container->concurrency &&
+	    !container->refuses && container->life.state == LIFE_READY && container->in_flight < container->concurrency &&
 	    container->gateway->now_ms - container->heard_ms < LINK_SUSPECT_MS;
 }
 

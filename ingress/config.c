@@ -111,6 +111,13 @@ static const struct setting settings[] = {
 	    .value = "NAME",
 	    .check = setting_check_name,
 	    .help = "The availability zone this ingress runs in." },
+	{ .name = "stderr_in_errors",
+	    .kind = SETTING_SWITCH,
+	    .offset = AT(stderr_in_errors),
+	    .also = "show_stderr debug_errors expose_stderr",
+	    .help = "Show clients the last lines that a server wrote to standard error "
+		    "before it\n"
+		    "died: only where they may see what is inside." },
 
 	{ .group = "Log",
 	    .name = "log_level",

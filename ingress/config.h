@@ -32,6 +32,7 @@ struct ingress_config {
 	char *admin;
 	struct setting_list trusted_proxies;
 	char *zone; /* NULL: none */
+	bool stderr_in_errors; /* show clients the last lines of a server that died */
 	bool insecure_shims;
 
 	int log_level;  /* enum log_level */

@@ -41,10 +41,15 @@ container_gone(struct container *container, const char *why)
 {
 	struct gateway *gateway = container->gateway;
 	struct function *function = container->function;
+	char text[LIFE_EXIT_TEXT_BYTES + 16];
 
 	if (container->lost)
 		return;
 	container->lost = true;
+	if (container->life.state == LIFE_EXITED) {
+		snprintf(text, sizeof(text), "its server %s", container->life.exit_text);
+		why = text;
+	}
 	HASH_DEL(gateway->peers, container);
 	if (function) {
 		function_del_container(container);
@@ -166,6 +171,26 @@ hello_is_wrong(const Porthole__Hello *hello)
 }
 
 static void
+log_life(const struct container *container)
+{
+	const struct life *life = &container->life;
+	size_t bytes = 0;
+	const char *lines = life_last_lines(life, LOG_VALUE_BYTES_MAX, &bytes);
+
+	if (life->state != LIFE_EXITED) {
+		log_event(LOG_INFO, life_message(life),
+		    log_str("function", container->function->name),
+		    log_hex("container", container->id, 8));
+		return;
+	}
+	log_event(LOG_WARN, life_message(life),
+	    log_str("function", container->function->name),
+	    log_hex("container", container->id, 8), log_str("how", life->exit_text),
+	    log_bool("out_of_memory", life->out_of_memory),
+	    log_uint("in_flight", container->in_flight), log_bytes("stderr", lines, bytes));
+}
+
+static void
 on_hello(void *arg, struct link *link, const Porthole__Hello *hello)
 {
 	struct container *container = arg;
@@ -186,8 +211,8 @@ on_hello(void *arg, struct link *link, const Porthole__Hello *hello)
 	}
 	memcpy(container->id, hello->container.data, CONTAINER_ID_BYTES);
 	container->concurrency = hello->concurrency;
-	container->draining =
-	    hello->status && hello->status->state == PORTHOLE__CONTAINER_STATUS__STATE__DRAINING;
+	life_update(&container->life, hello->status);
+	container->draining = container->life.state == LIFE_DRAINING;
 	link->initial_credit_bytes = hello->initial_credit;
 	gateway->strangers--;
 	function_add_container(function, container);
@@ -195,6 +220,8 @@ on_hello(void *arg, struct link *link, const Porthole__Hello *hello)
 	log_event(LOG_INFO, "container registered", log_str("function", function->name),
 	    log_hex("container", container->id, 8),
 	    log_uint("concurrency", container->concurrency));
+	if (container->life.state != LIFE_READY)
+		log_life(container);
 	lose_namesakes(container);
 	gateway_dispatch(function);
 }
@@ -207,8 +234,9 @@ on_status(void *arg, struct link *link, const Porthole__ContainerStatus *status)
 	(void)link;
 	if (!container->function)
 		return;
-	container->draining = status->state == PORTHOLE__CONTAINER_STATUS__STATE__DRAINING ||
-	    status->state == PORTHOLE__CONTAINER_STATUS__STATE__EXITED;
+	if (life_update(&container->life, status))
+		log_life(container);
+	container->draining = container->life.state == LIFE_DRAINING;
 	if (status->free_slots > 0)
 		container->refuses = false;
 	gateway_dispatch(container->function);

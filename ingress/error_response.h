@@ -94,10 +94,10 @@ enum error_format { ERROR_FORMAT_TEXT, ERROR_FORMAT_JSON, ERROR_FORMAT_HTML };
  */
 enum error_format error_format_choose(const char *accept, size_t bytes);
 
-#define ERROR_DETAIL_BYTES_MAX     256
+#define ERROR_DETAIL_BYTES_MAX     1024
 #define ERROR_REQUEST_ID_BYTES_MAX 128
 /* Both of the above with every byte escaped (6 times), and what stands around them. */
-#define ERROR_BODY_BYTES_MAX 4096
+#define ERROR_BODY_BYTES_MAX 8192
 
 struct error_body {
 	const char *content_type; /* a literal */

@@ -42,6 +42,7 @@ exchange_free(struct exchange *exchange)
 	}
 	answer_fields_done(&exchange->answer.head);
 	answer_fields_done(&exchange->answer.trailers);
+	free(exchange->error_detail);
 	free(exchange);
 }
 

@@ -100,7 +100,7 @@ struct exchange {
 	int64_t progress_ms; /* sent, last piece of the request, last event of the answer */
 	struct answer answer;
 	enum error_code error; /* ERROR_NONE: none */
-	char error_detail[ERROR_DETAIL_BYTES_MAX];
+	char *error_detail;    /* owned; NULL: the sentence of the table */
 	enum error_format error_format; /* what the client reads best */
 	char request_id[REQUEST_ID_BYTES_MAX + 1];
 };

@@ -105,6 +105,7 @@ reap(struct gateway *gateway)
 
 		gateway->lost = container->function_next;
 		link_done(&container->link);
+		life_done(&container->life);
 		free(container);
 	}
 }
@@ -236,6 +237,16 @@ tick_waiting(struct gateway *gateway, struct function *function)
 	}
 }
 
+/* Is one of its containers ready, if only busy? */
+static bool
+function_is_up(const struct function *function)
+{
+	for (const struct container *at = function->containers; at; at = at->function_next)
+		if (at->life.state == LIFE_READY)
+			return true;
+	return false;
+}
+
 static void
 tick_queue(struct gateway *gateway, struct function *function)
 {
@@ -243,9 +254,12 @@ tick_queue(struct gateway *gateway, struct function *function)
 	while (function->queue_head &&
 	    gateway->now_ms - function->queue_head->arrived_ms >=
 	        gateway->config->queue_wait_ms) {
-		if (function->containers)
+		if (function_is_up(function))
 			gateway_fail(gateway, function->queue_head, ERROR_QUEUE_TIMEOUT,
 			    "every container of the function was busy for too long");
+		else if (function->containers)
+			gateway_fail(gateway, function->queue_head, ERROR_NO_CONTAINER,
+			    "no container of the function became ready in time");
 		else
 			gateway_fail(gateway, function->queue_head, ERROR_NO_CONTAINER,
 			    "the function has no container now");

@@ -18,6 +18,7 @@
 #include <uthash.h>
 
 #include "ingress/gateway.h"
+#include "ingress/life.h"
 #include "proto/link_zmq.h"
 
 struct function {
@@ -44,6 +45,7 @@ struct container {
 	bool ignored; /* said goodbye to: nothing it says counts */
 	bool refuses; /* it was busy: closed until it reports free slots */
 	bool draining;
+	struct life life; /* as its shim tells it */
 	unsigned concurrency;
 	unsigned in_flight;
 	int64_t made_ms;

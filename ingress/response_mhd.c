@@ -104,7 +104,7 @@ error_response(struct client *client)
 	struct error_body body;
 
 	error_body_write(&body, exchange->error_format, exchange->error,
-	    exchange->error_detail[0] ? exchange->error_detail : NULL, exchange->request_id);
+	    exchange->error_detail, exchange->request_id);
 	struct MHD_Response *response =
 	    MHD_create_response_from_buffer(body.bytes, body.data, MHD_RESPMEM_MUST_COPY);
 	if (!response)

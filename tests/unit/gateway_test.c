@@ -328,6 +328,16 @@ say_ready(struct shim *shim, uint32_t free_slots)
 	say_status(shim, PORTHOLE__CONTAINER_STATUS__STATE__READY, free_slots);
 }
 
+/* Time passes, and the shim is there. */
+static void
+say_something(struct fixture *f, struct shim *shim, int64_t ms)
+{
+	f->now_ms += ms;
+	link_send_ping(&shim->end.link);
+	settle(f);
+	gateway_tick(f->gateway, f->now_ms);
+}
+
 /* The newest call that is still open at the shim, or the one with that number. */
 static struct link_call *
 call_at(struct shim *shim, uint64_t number)
@@ -839,7 +849,88 @@ test_a_draining_container_gets_nothing_new(void **state)
 	leave(f, two);
 }
 
+static void
+test_a_container_that_is_not_ready_gets_nothing(void **state)
+{
+	static const Porthole__ContainerStatus__State states[] = {
+		PORTHOLE__CONTAINER_STATUS__STATE__STARTING,
+		PORTHOLE__CONTAINER_STATUS__STATE__EXITED,
+	};
+	struct fixture *f = *state;
+	struct shim *shim = registered(f, "f", 5);
+
+	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+		say_status(shim, states[i], 0);
+		settle(f);
+		struct exchange *exchange = ask(f, "POST", "/a");
+		assert_int_equal(exchange->state, EXCHANGE_WAITING);
+		assert_quiet(shim);
+		say_ready(shim, 5);
+		RUN_UNTIL(f, exchange->state == EXCHANGE_SENT);
+		assert_said(shim, i == 0 ? "open:1 http:1/a http.request:1 "
+					 : "open:2 http:2/a http.request:2 done:1 ");
+		answer(shim, i + 1);
+		assert_answered(f, exchange);
+	}
+	/* Nobody is busy, but nobody is ready either. */
+	say_status(shim, PORTHOLE__CONTAINER_STATUS__STATE__STARTING, 0);
+	settle(f);
+	struct exchange *late = ask(f, "GET", "/late");
+	say_something(f, shim, f->config.queue_wait_ms);
+	assert_int_equal(late->state, EXCHANGE_OVER);
+	assert_string_equal(
+	    late->error_detail, "no container of the function became ready in time");
+	assert_failed(f, late, ERROR_NO_CONTAINER);
+}
+
 /* ---- a container is lost */
+
+static void
+say_exited(struct shim *shim, const char *text, const char *stderr_tail)
+{
+	Porthole__ContainerStatus status = PORTHOLE__CONTAINER_STATUS__INIT;
+	Porthole__Batch part = PORTHOLE__BATCH__INIT;
+
+	status.state = PORTHOLE__CONTAINER_STATUS__STATE__EXITED;
+	status.exit_signal = 9;
+	status.out_of_memory = true;
+	status.text = (char *)(uintptr_t)text;
+	status.stderr_tail = bytes_of(stderr_tail);
+	part.container = &status;
+	link_send_control(&shim->end.link, &part);
+}
+
+static void
+test_how_a_server_died_is_said(void **state)
+{
+	static const char how[] = "killed by signal 9 (out of memory)";
+	struct fixture *f = *state;
+
+	for (int shown = 0; shown < 2; shown++) {
+		struct shim *shim = registered(f, "f", 5);
+		f->config.stderr_in_errors = shown;
+		struct exchange *told = ask(f, "POST", "/a");
+		struct exchange *lost = ask(f, "POST", "/b");
+		struct exchange *refused = ask(f, "POST", "/c");
+
+		RUN_UNTIL(f, strstr(shim->end.said, "http.request:3 "));
+		shim->end.said[0] = '\0';
+		say_exited(shim, how, "Traceback\nMemoryError\n");
+		say_failed(shim, 1, PORTHOLE__CALL_FAILED__REASON__CONTAINER_EXITED);
+		say_failed(shim, 3, PORTHOLE__CALL_FAILED__REASON__SERVER_REFUSED);
+		RUN_UNTIL(f, told->state == EXCHANGE_OVER && refused->state == EXCHANGE_OVER);
+		assert_string_equal(told->error_detail,
+		    shown ? "why; it said at last: Traceback | MemoryError" : "why");
+		assert_failed(f, told, ERROR_CONTAINER_LOST);
+		assert_string_equal(refused->error_detail, "why");
+		assert_failed(f, refused, ERROR_SERVER_REFUSED);
+		shim_dies(shim);
+		assert_non_null(strstr(lost->error_detail, how));
+		assert_int_equal(
+		    strstr(lost->error_detail, "MemoryError") != NULL, shown);
+		assert_failed(f, lost, ERROR_CONTAINER_LOST);
+	}
+}
 
 static void
 test_what_is_sent_again(void **state)
@@ -1163,15 +1254,6 @@ test_draining(void **state)
 /* ---- deadlines */
 
 static void
-say_something(struct fixture *f, struct shim *shim, int64_t ms)
-{
-	f->now_ms += ms;
-	link_send_ping(&shim->end.link);
-	settle(f);
-	gateway_tick(f->gateway, f->now_ms);
-}
-
-static void
 test_deadlines(void **state)
 {
 	struct fixture *f = *state;
@@ -1249,6 +1331,8 @@ main(void)
 		TEST(busy_closes_the_container_until_it_has_room),
 		TEST(a_refused_call_goes_to_another_container),
 		TEST(a_draining_container_gets_nothing_new),
+		TEST(a_container_that_is_not_ready_gets_nothing),
+		TEST(how_a_server_died_is_said),
 		TEST(what_is_sent_again),
 		TEST(what_is_not_kept_is_not_sent_again),
 		TEST(the_order_survives_and_attempts_end),

@@ -58,6 +58,7 @@ test_defaults(void **state)
 				      "  \"admin\": \"127.0.0.1:9700\",\n"
 				      "  \"trusted_proxies\": [],\n"
 				      "  \"zone\": null,\n"
+				      "  \"stderr_in_errors\": false,\n"
 				      "  \"log_level\": \"info\",\n"
 				      "  \"log_format\": \"auto\",\n"
 				      "  \"request_head_bytes_max\": 16384,\n"
