@@ -22,6 +22,7 @@
 
 #include "ingress/front.h"
 #include "ingress/gateway.h"
+#include "ingress/lingerer.h"
 #include "ingress/socket_progress.h"
 #include "ingress/tap.h"
 #include "proto/base/alloc.h"
@@ -596,7 +597,9 @@ tick_idle(struct client *client, int64_t now_ms)
 		if (now_ms - client->head_since_ms >= config->head_timeout_ms) {
 			refuse(client, ERROR_REQUEST_TIMEOUT,
 			    "the request's head did not come in time");
-			shutdown(client->fd, SHUT_RDWR);
+			/* libmicrohttpd sees the end with the next byte.  To close the
+			 * socket to what comes would send RST after the answer. */
+			client->late_ms = now_ms;
 		}
 	} else if (now_ms - client->idle_since_ms >=
 	    (client->requests ? config->keep_alive_timeout_ms : config->head_timeout_ms))
@@ -657,6 +660,9 @@ client_tick(struct client *client, int64_t now_ms)
 		tick_body(client, now_ms);
 		if (client->state == CLIENT_ACTIVE)
 			tick_output(client, now_ms);
+	} else if (client->late_ms && now_ms - client->late_ms >= LINGER_MS) {
+		client->late_ms = 0;
+		shutdown(client->fd, SHUT_RDWR);
 	}
 }
 

@@ -54,6 +54,7 @@ struct client {
 	uint64_t requests;    /* begun on this connection */
 	int64_t idle_since_ms;
 	int64_t head_since_ms; /* first byte of a head that is not whole; 0: none */
+	int64_t late_ms;       /* refused with 408, still open for its reader; 0: not */
 	int64_t input_ms;      /* last byte of a body */
 	int64_t output_ms;     /* last progress of a response */
 	uint64_t output_progress; /* of the socket, when it was last looked at */

@@ -10,6 +10,7 @@ from harness import http, settings
 from harness.check import assert_answer, assert_error
 from harness.deadline import wait_until
 from harness.peer import Closed
+from harness.program import open_descriptors
 from harness.server import serve, serve_heads
 
 SHORT_MS = 300
@@ -136,6 +137,31 @@ def test_a_byte_now_and_then_does_not_stretch_the_heads_deadline(stack, server):
 
     wait_until(another_byte, "408 in spite of a byte now and then", 5)
     assert time.monotonic() - start < SHORT_MS / 1000 + LATE_S
+
+
+def test_the_408_comes_before_a_clean_end_for_a_client_that_sends_on(stack, server):
+    """A reset would take the answer away from it."""
+    stack.pair(server, settings.head_timeout(SHORT_MS))
+    client = stack.client()
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-A: ")
+    wait_until(lambda: b"408" in client.sock_peek(), "408")
+    for _ in range(5):
+        client.sock.setblocking(True)
+        client.sock.sendall(b"v")
+        stack.ask()  # the ingress has had a turn with it
+    raw = b""
+    while data := client.sock.recv(65536):  # an exception is a reset
+        raw += data
+    assert raw.startswith(b"HTTP/1.1 408 ") and b"Porthole-Error: request_timeout\r\n" in raw
+
+
+def test_a_refused_client_that_says_nothing_more_is_closed(stack, server):
+    stack.pair(server, settings.head_timeout(SHORT_MS))
+    before = open_descriptors(stack.ingress.pid)
+    client = stack.client()
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n")
+    assert_error(client.read_response(), 408, "request_timeout")
+    wait_until(lambda: open_descriptors(stack.ingress.pid) <= before, "its descriptors are given back", 5)
 
 
 def test_a_body_that_comes_too_slowly(stack, server):
