@@ -691,7 +691,13 @@ on_sent(struct exchange *exchange)
 	static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
 	struct client *client = exchange->client;
 
-	if (!client || !client->wants_continue || client->responding)
+	if (!client)
+		return;
+	/* A container may give more credit than the first window.  Its word comes in the middle of
+	 * anything, perhaps of another client's read: ours goes on when libmicrohttpd asks. */
+	if (client->handled && wants_input(client) && exchange_room_bytes(exchange) > 0)
+		front_resume(client->front, client);
+	if (!client->wants_continue || client->responding)
 		return;
 	client->wants_continue = false;
 	if (client->body_bytes == 0 && !exchange->request_whole &&

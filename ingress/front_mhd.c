@@ -329,6 +329,10 @@ handle(void *arg, struct MHD_Connection *connection, const char *url, const char
 			front_resume(client->front, client);
 		return MHD_YES;
 	}
+	if (!has_answer(client->exchange))
+		client_read_body(client); /* there may be more credit: client.c, on_sent */
+	if (client->state != CLIENT_ACTIVE)
+		return MHD_NO;
 	if (has_answer(client->exchange))
 		return respond(client);
 	suspend(client);

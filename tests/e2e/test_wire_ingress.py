@@ -158,6 +158,32 @@ def test_it_stays_within_the_credit(ingress, pb):
     assert_answer(client.read_response())
 
 
+@pytest.mark.parametrize("framing", [(b"Content-Length", b"60000"),
+                                     (b"Transfer-Encoding", b"chunked")], ids=["length", "chunked"])
+def test_a_body_that_waited_goes_on_with_the_first_credit(ingress, pb, framing):
+    """What HELLO promises beyond the first window is there when a waiting call is given out,
+    without a word of credit after it."""
+    size = 60_000
+    first = ingress.scripted_shim(pb, credit=1 << 20)
+    first.close()
+    ingress.ingress.wait_log('msg="container gone"')
+    client = ingress.client()
+    client.send(http.request("POST", fields=[framing]))
+    body = b"x" * size
+    written = http.chunk(body) + b"0\r\n\r\n" if framing[1] == b"chunked" else body
+    sent = client.send_until_blocked(written, len(written), 0.3)
+    shim = ingress.scripted_shim(pb, credit=1 << 20, hello=False)
+    shim.acknowledges = False
+    shim.hello()
+    sender = threading.Thread(target=client.send, args=(written[sent:], 30), daemon=True)
+    sender.start()
+    scope, got = shim.read_request()
+    assert got == body
+    sender.join()
+    shim.answer(scope.call, b"all")
+    assert client.read_response().body == b"all"
+
+
 def test_without_credit_it_sends_no_more_than_the_first_window(ingress, pb):
     window = 32 << 10
     shim = ingress.scripted_shim(pb, credit=window)
