@@ -310,17 +310,6 @@ on_informational(struct exchange *exchange, const Porthole__HttpInformational *e
 	answer_fields_done(&fields);
 }
 
-/* As it would be written: "Name: value" CRLF. */
-static size_t
-head_bytes(const Porthole__HttpResponseStart *start)
-{
-	size_t bytes = 0;
-
-	for (size_t i = 0; i < start->n_headers; i++)
-		bytes += start->headers[i]->name.len + start->headers[i]->value.len + 4;
-	return bytes;
-}
-
 static void
 on_violation(void *arg, struct link_call *call, const char *event_text, const char *rule)
 {
@@ -352,7 +341,8 @@ on_event(void *arg, struct link_call *call, const Porthole__Event *event,
 		on_informational(exchange, event->http_response_informational);
 		return;
 	case PORTHOLE__EVENT__KIND_HTTP_RESPONSE_START:
-		if (head_bytes(event->http_response_start) >
+		if (headers_written_bytes(event->http_response_start->headers,
+		        event->http_response_start->n_headers) >
 		    (size_t)container->gateway->config->response_head_bytes_max) {
 			gateway_fail(container->gateway, exchange,
 			    ERROR_RESPONSE_HEAD_TOO_LARGE,
@@ -369,7 +359,8 @@ on_event(void *arg, struct link_call *call, const Porthole__Event *event,
 		break;
 	case PORTHOLE__EVENT__KIND_HTTP_RESPONSE_TRAILERS:
 		link_call_consume(call, event_cost(event));
-		exchange_answer_trailers(exchange, event->http_response_trailers);
+		wrong = exchange_answer_trailers(exchange, event->http_response_trailers,
+		    (size_t)container->gateway->config->response_head_bytes_max);
 		break;
 	default:
 		wrong = "not an event of an http call";

@@ -107,6 +107,16 @@ answer_fields_done(struct answer_fields *fields)
 	*fields = (struct answer_fields){ 0 };
 }
 
+size_t
+headers_written_bytes(Porthole__Header *const *headers, size_t count)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < count; i++)
+		bytes += headers[i]->name.len + headers[i]->value.len + 4;
+	return bytes;
+}
+
 void
 answer_fields_copy(struct answer_fields *out, Porthole__Header *const *headers,
     size_t count, size_t (*filter)(const struct field *, size_t, struct field *))
@@ -226,7 +236,7 @@ exchange_answer_body(struct exchange *exchange, const Porthole__HttpBody *body,
 	}
 	if (has_body && bytes > 0)
 		keep_piece(answer, body, payload, cost_bytes);
-	else if (exchange->call.link)
+	else
 		link_call_consume(&exchange->call, cost_bytes);
 	return NULL;
 }
@@ -242,16 +252,55 @@ filter_trailers(const struct field *fields, size_t count, struct field *out)
 	return used;
 }
 
-void
-exchange_answer_trailers(struct exchange *exchange, const Porthole__HttpTrailers *trailers)
+/* Appends what more holds to fields, and empties more. */
+static void
+join_fields(struct answer_fields *fields, struct answer_fields *more)
 {
-	answer_fields_done(&exchange->answer.trailers);
-	answer_fields_copy(&exchange->answer.trailers, trailers->headers, trailers->n_headers,
-	    filter_trailers);
+	size_t count = fields->count + more->count;
+	struct answer_fields joined = { xmalloc(count * sizeof(*joined.fields)), count, NULL };
+	size_t bytes = 0;
+	char *at;
+
+	memcpy(joined.fields, fields->fields, fields->count * sizeof(*joined.fields));
+	memcpy(joined.fields + fields->count, more->fields, more->count * sizeof(*joined.fields));
+	for (size_t i = 0; i < count; i++)
+		bytes += joined.fields[i].name_bytes + joined.fields[i].value_bytes + 2;
+	at = joined.memory = xmalloc(bytes);
+	for (size_t i = 0; i < count; i++) {
+		struct field *field = &joined.fields[i];
+
+		field->name = memcpy(at, field->name, field->name_bytes + 1);
+		at += field->name_bytes + 1;
+		field->value = memcpy(at, field->value, field->value_bytes + 1);
+		at += field->value_bytes + 1;
+	}
+	answer_fields_done(fields);
+	answer_fields_done(more);
+	*fields = joined;
 }
 
-size_t
-exchange_take_body(struct exchange *exchange, void *out, size_t bytes_max)
+const char *
+exchange_answer_trailers(struct exchange *exchange, const Porthole__HttpTrailers *trailers,
+    size_t bytes_max)
+{
+	struct answer *answer = &exchange->answer;
+	struct answer_fields more = { 0 };
+
+	answer->trailer_bytes += headers_written_bytes(trailers->headers, trailers->n_headers);
+	if (answer->trailer_bytes > bytes_max)
+		return "its trailers are over the limit of a header";
+	answer_fields_copy(&more, trailers->headers, trailers->n_headers, filter_trailers);
+	if (answer->trailers.count == 0) {
+		answer_fields_done(&answer->trailers);
+		answer->trailers = more;
+	} else
+		join_fields(&answer->trailers, &more);
+	return NULL;
+}
+
+/* kept: what is taken stays on the stream's budget. */
+static size_t
+take(struct exchange *exchange, void *out, size_t bytes_max, bool kept)
 {
 	struct answer *answer = &exchange->answer;
 	size_t taken = 0;
@@ -272,9 +321,21 @@ exchange_take_body(struct exchange *exchange, void *out, size_t bytes_max)
 		answer->first = piece->next;
 		if (!answer->first)
 			answer->last = NULL;
-		if (exchange->call.link)
+		if (!kept)
 			link_call_consume(&exchange->call, piece->cost_bytes);
 		free_piece(piece);
 	}
 	return taken;
+}
+
+size_t
+exchange_take_body(struct exchange *exchange, void *out, size_t bytes_max)
+{
+	return take(exchange, out, bytes_max, false);
+}
+
+size_t
+exchange_take_all(struct exchange *exchange, void *out)
+{
+	return take(exchange, out, SIZE_MAX, true);
 }

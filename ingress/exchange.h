@@ -61,6 +61,7 @@ struct answer {
 	bool has_length;
 	uint64_t length;         /* what Content-Length promised */
 	uint64_t received_bytes; /* of body, so far */
+	size_t trailer_bytes;    /* of all events with trailers, as they would be written */
 	struct answer_piece *first;
 	struct answer_piece *last;
 	size_t first_taken_bytes; /* of the first piece */
@@ -132,14 +133,22 @@ const char *exchange_answer_start(
 /* Keeps a piece of body.  Returns NULL or what is wrong with it. */
 const char *exchange_answer_body(struct exchange *exchange, const Porthole__HttpBody *body,
     struct payload *payload, uint64_t cost_bytes);
-void exchange_answer_trailers(
-    struct exchange *exchange, const Porthole__HttpTrailers *trailers);
+/* Adds the trailers of one event to those of the events before it, bytes_max of all as they
+ * would be written.  Returns NULL or what is wrong with them. */
+const char *exchange_answer_trailers(struct exchange *exchange,
+    const Porthole__HttpTrailers *trailers, size_t bytes_max);
 
 /* Copies at most bytes_max of body to out; credit goes back as pieces are emptied. */
 size_t exchange_take_body(struct exchange *exchange, void *out, size_t bytes_max);
+/* Copies all that is there.  The copy waits for the client in our memory: it stays on the
+ * stream's budget until the exchange is freed. */
+size_t exchange_take_all(struct exchange *exchange, void *out);
 
 /* Does the answer allow a body at all?  Source: RFC 9112 section 6.3. */
 bool exchange_answer_has_body(const struct exchange *exchange);
+
+/* What headers take as they would be written: "Name: value" CRLF. */
+size_t headers_written_bytes(Porthole__Header *const *headers, size_t count);
 
 /* Fields out of an event's headers.  The result points into what out owns. */
 void answer_fields_copy(struct answer_fields *out, Porthole__Header *const *headers,

@@ -51,6 +51,7 @@ whole_response(struct exchange *exchange)
 
 	if (!piece)
 		return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+	/* What is handed over stays counted on the stream's budget, until the exchange ends. */
 	if (!piece->next) {
 		answer->first = answer->last = NULL;
 		return MHD_create_response_from_buffer_with_free_callback_cls(piece->bytes,
@@ -61,7 +62,7 @@ whole_response(struct exchange *exchange)
 	char *all = malloc(bytes);
 	if (!all)
 		return NULL;
-	exchange_take_body(exchange, all, bytes);
+	exchange_take_all(exchange, all);
 	return MHD_create_response_from_buffer(bytes, all, MHD_RESPMEM_MUST_FREE);
 }
 

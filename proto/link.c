@@ -113,6 +113,7 @@ link_call_attach(struct link_call *call, struct link *link, uint64_t number)
 	call->stop = call->cancel = call->state_due = false;
 	call->stop_heard = call->cancel_heard = false;
 	call->order = (struct event_order){ .websocket = call->order.websocket };
+	stream_in_done(&call->in);
 	stream_in_init(&call->in, link->budget);
 	stream_out_rewind(&call->out, number, link->initial_credit_bytes);
 	link->newest_number = number;
@@ -129,7 +130,7 @@ link_call_detach(struct link_call *call)
 		return;
 	dequeue(call);
 	HASH_DEL(call->link->calls, call);
-	stream_in_done(&call->in);
+	stream_in_close(&call->in);
 	call->link = NULL;
 	call->number = 0;
 }
@@ -138,6 +139,7 @@ void
 link_call_done(struct link_call *call)
 {
 	link_call_detach(call);
+	stream_in_done(&call->in);
 	stream_out_done(&call->out);
 }
 
@@ -160,7 +162,7 @@ void
 link_call_consume(struct link_call *call, uint64_t cost_bytes)
 {
 	stream_in_consume(&call->in, cost_bytes);
-	if (stream_in_has_news(&call->in))
+	if (call->link && stream_in_has_news(&call->in))
 		say_state(call);
 }
 

@@ -118,12 +118,12 @@ uint64_t link_next_number(const struct link *link);
 /* Takes the call off its link and frees its streams.  Idempotent. */
 void link_call_done(struct link_call *call);
 /* Takes it off its link but keeps what it would send, to be attached elsewhere.  What was
- * received is forgotten. */
+ * received and not consumed stays on the budget until it is, or the call is done. */
 void link_call_detach(struct link_call *call);
 
 /* Appends an event; also valid before the call is on a link. */
 void link_call_send(struct link_call *call, Porthole__Event *event, struct payload *payload);
-/* The reader is done with this much of what came in. */
+/* The reader is done with this much of what came in; also valid off the link. */
 void link_call_consume(struct link_call *call, uint64_t cost_bytes);
 void link_call_stop(struct link_call *call);
 void link_call_cancel(struct link_call *call);

@@ -189,6 +189,26 @@ stream_in_init(struct stream_in *in, struct stream_budget *budget)
 	};
 }
 
+static void
+shrink_to_what_is_held(struct stream_in *in)
+{
+	uint64_t held = in->received_bytes - in->consumed_bytes;
+	uint64_t window = held > STREAM_WINDOW_BYTES_INITIAL ? held : STREAM_WINDOW_BYTES_INITIAL;
+
+	if (window >= in->window_bytes)
+		return;
+	if (in->budget)
+		in->budget->used_bytes -= in->window_bytes - window;
+	in->window_bytes = window;
+}
+
+void
+stream_in_close(struct stream_in *in)
+{
+	in->closed = true;
+	shrink_to_what_is_held(in);
+}
+
 void
 stream_in_done(struct stream_in *in)
 {
@@ -235,6 +255,10 @@ stream_in_consume(struct stream_in *in, uint64_t cost_bytes)
 {
 	in->consumed_bytes += cost_bytes;
 	assert(in->consumed_bytes <= in->received_bytes);
+	if (in->closed) {
+		shrink_to_what_is_held(in);
+		return;
+	}
 	if (!in->widened && in->consumed_bytes == in->received_bytes &&
 	    in->received_bytes + in->window_bytes / 2 > in->told_credit_bytes)
 		widen(in);

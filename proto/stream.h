@@ -104,10 +104,14 @@ struct stream_in {
 	uint64_t window_bytes;
 	uint64_t told_credit_bytes;
 	bool widened; /* since the credit was said last */
+	bool closed;  /* nothing more comes */
 	struct stream_budget *budget;
 };
 
 void stream_in_init(struct stream_in *in, struct stream_budget *budget);
+/* Nothing more comes: of the window only what the reader still holds counts, until it is
+ * consumed. */
+void stream_in_close(struct stream_in *in);
 /* Gives the window back to the budget. */
 void stream_in_done(struct stream_in *in);
 

@@ -298,6 +298,40 @@ def test_informational_answers_pass(ingress, shim, pb):
     assert client.read_response().body == b"hi"
 
 
+def trailers(shim, pb, call, fields, more):
+    return shim.event(call, http_response_trailers=pb.HttpTrailers(
+        headers=shim.headers(fields), more_trailers=more))
+
+
+def test_trailers_of_several_events_all_arrive(ingress, shim, pb):
+    client = ask_later(ingress, fields=[(b"TE", b"trailers")])
+    scope, _body = shim.read_request()
+    assert scope.http.te_trailers
+    shim.send(shim.start(scope.call, trailers=True), shim.body(scope.call, b"hi"),
+              trailers(shim, pb, scope.call, [(b"X-A", b"1"), (b"X-A", b"2")], True),
+              trailers(shim, pb, scope.call, [], True),
+              trailers(shim, pb, scope.call, [(b"X-B", b"3")], False))
+    answer = assert_answer(client.read_response())
+    assert answer.body == b"hi"
+    assert answer.trailers == [(b"X-A", b"1"), (b"X-A", b"2"), (b"X-B", b"3")]
+
+
+def test_trailers_without_end_are_a_violation(ingress, shim, pb):
+    """All events together are held to the limit of a head."""
+    client = ask_later(ingress, fields=[(b"TE", b"trailers")])
+    scope, _body = shim.read_request()
+    shim.send(shim.start(scope.call, trailers=True), shim.body(scope.call, b"hi"))
+    for _ in range(20):
+        shim.send(trailers(shim, pb, scope.call, [(b"X-A", b"v" * 1000)], True))
+    shim.wait(lambda: scope.call in shim.cancelled, "the call's end")
+    with pytest.raises(Closed):
+        client.read_response()
+    answered = ask_later(ingress)
+    scope, _body = shim.read_request()
+    shim.answer(scope.call, b"on")
+    assert answered.read_response().body == b"on"
+
+
 FAILURES = [("SERVER_REFUSED", "server_refused"), ("SERVER_CLOSED", "server_closed"),
             ("SERVER_MALFORMED", "server_malformed"),
             ("RESPONSE_HEAD_TOO_LARGE", "response_head_too_large"),

@@ -72,8 +72,9 @@ body_with(struct exchange *exchange, const char *text, struct payload *payload, 
 		body.body_frame_bytes = payload->bytes;
 	else
 		body.body = (ProtobufCBinaryData){ strlen(text), (uint8_t *)(uintptr_t)text };
-	return exchange_answer_body(exchange, &body, payload,
-	    EVENT_COST_BYTES + (payload ? payload->bytes : strlen(text)));
+	uint64_t cost = EVENT_COST_BYTES + (payload ? payload->bytes : strlen(text));
+	exchange->call.in.received_bytes += cost;
+	return exchange_answer_body(exchange, &body, payload, cost);
 }
 
 /* RFC 9112 section 6.3: a Content-Length is digits, once. */
@@ -242,7 +243,6 @@ test_credit_goes_back_with_the_pieces(void **state)
 	struct exchange *exchange = exchange_new(NULL, &ops);
 	exchange_send_body(exchange, NULL, 0, NULL, true, NULL, 0);
 	link_call_attach(&exchange->call, &link, link_next_number(&link));
-	exchange->call.in.received_bytes = 2 * (EVENT_COST_BYTES + 4);
 	assert_null(start_with(exchange, 200, NULL));
 	assert_null(body_with(exchange, "abcd", NULL, true));
 	assert_null(body_with(exchange, "efgh", NULL, false));
@@ -262,6 +262,90 @@ test_credit_goes_back_with_the_pieces(void **state)
 	arena_done(&arena);
 }
 
+/* What a slow client has not taken is in our memory, and counts, whether the answer is whole,
+ * its container gone, or the bytes handed to the client's side in one piece. */
+static void
+test_what_is_not_taken_stays_counted(void **state)
+{
+	(void)state;
+	enum { PIECE = 100 * 1000, WIDE = 256 * 1024 };
+	static const struct link_ops no_ops = { 0 };
+	struct stream_budget budget = { .bytes_max = 1 << 20 };
+	struct arena arena;
+	struct link link;
+	char out[2 * PIECE];
+
+	arena_init(&arena, ARENA_BYTES_MAX);
+	link_init(&link, LINK_INGRESS, &no_ops, NULL, &arena, &budget);
+	for (int in_one = 0; in_one < 2; in_one++) {
+		struct exchange *exchange = exchange_new(NULL, &ops);
+		struct payload *payload = payload_new(PIECE);
+		const uint64_t cost = EVENT_COST_BYTES + PIECE;
+
+		exchange_send_body(exchange, NULL, 0, NULL, true, NULL, 0);
+		link_call_attach(&exchange->call, &link, link_next_number(&link));
+		exchange->call.in.window_bytes = WIDE;
+		budget.used_bytes = WIDE - STREAM_WINDOW_BYTES_INITIAL;
+		assert_null(start_with(exchange, 200, NULL));
+		assert_null(body_with(exchange, NULL, payload, true));
+		assert_null(body_with(exchange, NULL, payload, false));
+		payload_unref(payload);
+
+		link_call_detach(&exchange->call);
+		assert_int_equal(budget.used_bytes, 2 * cost - STREAM_WINDOW_BYTES_INITIAL);
+		if (in_one) {
+			assert_int_equal(exchange_take_all(exchange, out), 2 * PIECE);
+			assert_int_equal(
+			    budget.used_bytes, 2 * cost - STREAM_WINDOW_BYTES_INITIAL);
+		} else {
+			assert_int_equal(exchange_take_body(exchange, out, PIECE), PIECE);
+			assert_int_equal(
+			    budget.used_bytes, cost - STREAM_WINDOW_BYTES_INITIAL);
+			assert_int_equal(exchange_take_body(exchange, out, PIECE), PIECE);
+			assert_int_equal(budget.used_bytes, 0);
+		}
+		assert_null(exchange->answer.first);
+		exchange_free(exchange);
+		assert_int_equal(budget.used_bytes, 0);
+	}
+	link_done(&link);
+	arena_done(&arena);
+}
+
+static const char *
+trailers_with(struct exchange *exchange, const char *name, const char *value, size_t bytes_max)
+{
+	Porthole__HttpTrailers trailers = PORTHOLE__HTTP_TRAILERS__INIT;
+	Porthole__Header one = header(name, value);
+	Porthole__Header *list[] = { &one };
+
+	trailers.n_headers = 1;
+	trailers.headers = list;
+	return exchange_answer_trailers(exchange, &trailers, bytes_max);
+}
+
+/* ASGI: http.response.trailers may come in several events (more_trailers). */
+static void
+test_trailers_of_several_events_are_all_kept(void **state)
+{
+	(void)state;
+	enum { BYTES_MAX = 30 };
+	struct exchange *exchange = exchange_new(NULL, &ops);
+	const struct answer_fields *kept = &exchange->answer.trailers;
+
+	assert_null(trailers_with(exchange, "X-A", "1", BYTES_MAX));  /* 8 as it is written */
+	assert_null(trailers_with(exchange, "Host", "h", BYTES_MAX)); /* dropped, but counted */
+	assert_null(trailers_with(exchange, "x-a", "", BYTES_MAX));
+	assert_int_equal(kept->count, 2);
+	assert_string_equal(kept->fields[0].name, "X-A");
+	assert_string_equal(kept->fields[0].value, "1");
+	assert_string_equal(kept->fields[1].name, "x-a");
+	assert_string_equal(kept->fields[1].value, "");
+	assert_non_null(trailers_with(exchange, "X-C", "3", BYTES_MAX));
+	assert_int_equal(kept->count, 2);
+	exchange_free(exchange);
+}
+
 static void
 test_trailers_are_those_that_may_be(void **state)
 {
@@ -274,7 +358,7 @@ test_trailers_are_those_that_may_be(void **state)
 
 	trailers.n_headers = 3;
 	trailers.headers = list;
-	exchange_answer_trailers(exchange, &trailers);
+	assert_null(exchange_answer_trailers(exchange, &trailers, 1000));
 	assert_int_equal(exchange->answer.trailers.count, 1);
 	assert_string_equal(exchange->answer.trailers.fields[0].name, "X-Sum");
 	exchange_free(exchange);
@@ -314,6 +398,8 @@ main(void)
 		cmocka_unit_test(test_some_answers_have_no_body),
 		cmocka_unit_test(test_a_body_is_taken_in_any_sizes),
 		cmocka_unit_test(test_credit_goes_back_with_the_pieces),
+		cmocka_unit_test(test_what_is_not_taken_stays_counted),
+		cmocka_unit_test(test_trailers_of_several_events_are_all_kept),
 		cmocka_unit_test(test_trailers_are_those_that_may_be),
 		cmocka_unit_test(test_a_request_has_room_for_what_is_paid),
 	};

@@ -479,6 +479,48 @@ test_when_a_window_does_not_grow(void **state)
 	}
 }
 
+/* A stream that has ended holds what its reader has not taken yet, and no more. */
+static void
+test_a_closed_window_is_what_is_not_taken(void **state)
+{
+	enum { WIDE = 16 * INITIAL, BEFORE = 1000 };
+	struct stream_budget budget = { .bytes_max = 64 * INITIAL };
+	static const struct {
+		uint64_t received, taken, used;
+	} cases[] = {
+		{ 8 * INITIAL, 0, 7 * INITIAL },
+		{ 8 * INITIAL, INITIAL, 6 * INITIAL },
+		{ 8 * INITIAL, 7 * INITIAL, 0 },
+		{ 8 * INITIAL, 8 * INITIAL, 0 },
+		{ 0, 0, 0 },
+		{ 20 * INITIAL, 0, 15 * INITIAL }, /* a head overdrew: its window is all it has */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		for (int taken_first = 0; taken_first < 2; taken_first++) {
+			struct stream_in in;
+
+			stream_in_init(&in, &budget);
+			in.window_bytes = WIDE;
+			budget.used_bytes = BEFORE + WIDE - INITIAL;
+			in.received_bytes = cases[i].received;
+			if (taken_first)
+				stream_in_consume(&in, cases[i].taken);
+			stream_in_close(&in);
+			if (!taken_first)
+				stream_in_consume(&in, cases[i].taken);
+			assert_int_equal(budget.used_bytes, BEFORE + cases[i].used);
+			stream_in_close(&in);
+			assert_int_equal(budget.used_bytes, BEFORE + cases[i].used);
+			stream_in_done(&in);
+			assert_int_equal(budget.used_bytes, BEFORE);
+			stream_in_done(&in);
+			assert_int_equal(budget.used_bytes, BEFORE);
+		}
+	}
+}
+
 int
 main(void)
 {
@@ -495,6 +537,7 @@ main(void)
 		cmocka_unit_test(test_a_sender_that_waits_hears_news),
 		cmocka_unit_test(test_a_window_grows_once_for_every_credit_said),
 		cmocka_unit_test(test_when_a_window_does_not_grow),
+		cmocka_unit_test(test_a_closed_window_is_what_is_not_taken),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
