@@ -77,6 +77,7 @@ leave_container(struct exchange *exchange, const char *cancel)
 	if (!container)
 		return;
 	link_call_detach(&exchange->call);
+	exchange->sendings += was_sent;
 	exchange->container = NULL;
 	container->in_flight--;
 	exchange->gateway->in_flight--;
@@ -153,6 +154,21 @@ choose(const struct function *function)
 	return best;
 }
 
+/* A scope says how often its call was sent before. */
+static void
+set_attempt(Porthole__Event *event, void *arg)
+{
+	const struct exchange *exchange = arg;
+	Porthole__CallContext *context = NULL;
+
+	if (event->kind_case == PORTHOLE__EVENT__KIND_HTTP)
+		context = event->http->context;
+	else if (event->kind_case == PORTHOLE__EVENT__KIND_WEBSOCKET)
+		context = event->websocket->context;
+	if (context)
+		context->attempt = exchange->sendings;
+}
+
 static void
 assign(struct container *container, struct exchange *exchange)
 {
@@ -164,6 +180,8 @@ assign(struct container *container, struct exchange *exchange)
 	exchange->attempts++;
 	container->in_flight++;
 	gateway->in_flight++;
+	if (exchange->sendings > 0)
+		stream_out_change_first(&exchange->call.out, set_attempt, exchange);
 	link_call_attach(
 	    &exchange->call, &container->link, link_next_number(&container->link));
 	container_activate(container);

@@ -91,7 +91,8 @@ struct exchange {
 	struct exchange *queue_previous;
 	struct exchange *queue_next;
 	enum exchange_state state;
-	unsigned attempts;
+	unsigned attempts; /* lost ones and the present: CALL_ATTEMPTS_MAX */
+	unsigned sendings; /* links that its scope was handed to, before the present */
 	bool queued;
 	bool idempotent;      /* RFC 9110 section 9.2.2 */
 	bool head_request;    /* HEAD: the answer has no body */

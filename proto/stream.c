@@ -69,6 +69,27 @@ put_call(struct stream_event *event, uint64_t call)
 		event->packed[event->call_offset + i] = (uint8_t)(call >> (8 * i));
 }
 
+/* event has its call and sequence. */
+static struct stream_event *
+pack(Porthole__Event *event, struct payload *payload)
+{
+	struct event_packing packing;
+
+	event_pack_measure(event, &packing);
+	assert(packing.packed_bytes <= FRAME_BYTES_MAX);
+	struct stream_event *packed = xmalloc(sizeof(*packed) + packing.packed_bytes);
+
+	packed->next = NULL;
+	packed->sequence = event->sequence;
+	packed->cost_bytes = event_cost(event);
+	packed->need_bytes = event_need_bytes(event);
+	packed->payload = payload_ref(payload);
+	packed->packed_bytes = packing.packed_bytes;
+	packed->call_offset = packing.call_offset;
+	event_pack_write(&packing, packed->packed);
+	return packed;
+}
+
 void
 stream_out_append(struct stream_out *out, uint64_t call, Porthole__Event *event,
     struct payload *payload)
@@ -76,22 +97,9 @@ stream_out_append(struct stream_out *out, uint64_t call, Porthole__Event *event,
 	assert(event_frame_bytes(event) == (payload ? payload->bytes : 0));
 	assert(!payload || payload->bytes > 0);
 	event->call = call ? call : 1;
-	event->sequence = out->sequence;
+	event->sequence = out->sequence++;
 
-	struct event_packing packing;
-	event_pack_measure(event, &packing);
-	assert(packing.packed_bytes <= FRAME_BYTES_MAX);
-	struct stream_event *kept = xmalloc(sizeof(*kept) + packing.packed_bytes);
-
-	kept->next = NULL;
-	kept->sequence = out->sequence++;
-	kept->cost_bytes = event_cost(event);
-	kept->need_bytes = event_need_bytes(event);
-	kept->payload = payload_ref(payload);
-	kept->packed_bytes = packing.packed_bytes;
-	kept->call_offset = packing.call_offset;
-	event_pack_write(&packing, kept->packed);
-
+	struct stream_event *kept = pack(event, payload);
 	if (out->tail)
 		out->tail->next = kept;
 	else
@@ -101,6 +109,30 @@ stream_out_append(struct stream_out *out, uint64_t call, Porthole__Event *event,
 		out->unsent = kept;
 	out->spent_bytes += kept->cost_bytes;
 	out->kept_bytes += kept->cost_bytes;
+}
+
+void
+stream_out_change_first(
+    struct stream_out *out, void (*change)(Porthole__Event *event, void *arg), void *arg)
+{
+	struct stream_event *old = out->head;
+
+	assert(old && old->sequence == 0);
+	Porthole__Batch *batch =
+	    porthole__batch__unpack(NULL, old->packed_bytes, old->packed);
+	assert(batch && batch->n_events == 1); /* we packed it */
+	change(batch->events[0], arg);
+	struct stream_event *changed = pack(batch->events[0], old->payload);
+	assert(changed->cost_bytes == old->cost_bytes);
+	porthole__batch__free_unpacked(batch, NULL);
+
+	changed->next = old->next;
+	out->head = changed;
+	if (out->tail == old)
+		out->tail = changed;
+	if (out->unsent == old)
+		out->unsent = changed;
+	free_event(old);
 }
 
 static void

@@ -84,6 +84,13 @@ void stream_out_sent(struct stream_out *out);
 /* From now on acknowledged events are freed as they come; frees those that are. */
 void stream_out_stop_keeping(struct stream_out *out);
 
+/*
+ * Packs the first event again, as change leaves it: for fields that are another's at each
+ * link and cost no credit.  Only valid while it is kept; stream_out_rewind follows.
+ */
+void stream_out_change_first(
+    struct stream_out *out, void (*change)(Porthole__Event *event, void *arg), void *arg);
+
 /* Everything kept is unsent again, under another call number and a fresh credit.
  * Only valid while nothing has been dropped (stream_out_is_whole). */
 void stream_out_rewind(struct stream_out *out, uint64_t call, uint64_t credit_bytes);

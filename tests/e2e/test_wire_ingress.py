@@ -614,9 +614,11 @@ def test_busy_puts_the_call_back_at_the_head(ingress, shim):
     shim.send(container=shim.status_message(shim.concurrency))
     again, body = shim.read_request()
     assert (again.http.target, body) == (b"/first", b"a")
+    assert (scope.http.context.attempt, again.http.context.attempt) == (0, 1)
     assert again.call != scope.call
     later, body = shim.read_request()
     assert (later.http.target, body) == (b"/second", b"b")
+    assert later.http.context.attempt == 0
     shim.answer(later.call, b"2")
     shim.answer(again.call, b"1")
     assert first.read_response().body == b"1"
@@ -696,11 +698,13 @@ def test_a_silent_link_loses_its_calls(stack, pb):
 def test_an_idempotent_call_of_a_lost_container_goes_to_another(ingress, pb):
     lost = ingress.scripted_shim(pb)
     client = ask_later(ingress, "PUT", body=b"content")
-    lost.read_request()
+    scope, _body = lost.read_request()
+    assert scope.http.context.attempt == 0
     other = ingress.scripted_shim(pb)
     lost.close()
     scope, body = other.read_request()
     assert (scope.http.method, body) == (b"PUT", b"content")
+    assert scope.http.context.attempt == 1
     other.answer(scope.call, b"other")
     assert client.read_response().body == b"other"
 

@@ -248,6 +248,74 @@ test_kept_events_can_be_sent_again(void **state)
 }
 
 static void
+set_attempt(Porthole__Event *event, void *arg)
+{
+	event->http->context->attempt = *(uint32_t *)arg;
+}
+
+static uint32_t
+attempt_of(const struct stream_event *event)
+{
+	Porthole__Batch *batch =
+	    porthole__batch__unpack(NULL, event->packed_bytes, event->packed);
+
+	assert_non_null(batch);
+	assert_int_equal(batch->n_events, 1);
+	assert_int_equal(batch->events[0]->sequence, 0);
+	assert_int_equal(batch->events[0]->call, 9);
+	assert_int_equal(batch->events[0]->http->n_headers, 1);
+	assert_string_equal(batch->events[0]->http->context->request_id, "id");
+	uint32_t attempt = batch->events[0]->http->context->attempt;
+	porthole__batch__free_unpacked(batch, NULL);
+	return attempt;
+}
+
+/* Alone and with others behind it; 0 and large numbers take other room. */
+static void
+test_the_first_event_can_be_changed(void **state)
+{
+	static const uint32_t attempts[] = { 1, 300, 0, 70000 };
+
+	(void)state;
+	for (int more = 0; more < 3; more++) {
+		struct stream_out out;
+		struct built built;
+		Porthole__CallContext context = PORTHOLE__CALL_CONTEXT__INIT;
+		Porthole__Header header = PORTHOLE__HEADER__INIT;
+		Porthole__Header *headers[] = { &header };
+
+		stream_out_init(&out, INITIAL);
+		out.keep = true;
+		build(&built, "http");
+		context.request_id = "id";
+		header.name = bytes_of("Host");
+		header.value = bytes_of("a");
+		built.of.http.context = &context;
+		built.of.http.n_headers = 1;
+		built.of.http.headers = headers;
+		stream_out_append(&out, 0, &built.event, NULL);
+		for (int i = 0; i < more; i++)
+			append(&out, 0, 100);
+		uint64_t kept_bytes = out.kept_bytes;
+		for (size_t i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++) {
+			uint32_t attempt = attempts[i];
+			size_t count = 0;
+
+			stream_out_change_first(&out, set_attempt, &attempt);
+			stream_out_rewind(&out, 9, INITIAL);
+			assert_int_equal(attempt_of(stream_out_next(&out)), attempt);
+			for (; stream_out_next(&out); count++)
+				stream_out_sent(&out);
+			assert_int_equal(count, 1 + more);
+			assert_int_equal(out.kept_bytes, kept_bytes);
+		}
+		append(&out, 9, 100);
+		assert_int_equal(stream_out_next(&out)->sequence, 1 + more);
+		stream_out_done(&out);
+	}
+}
+
+static void
 test_what_may_be_kept_fits_a_first_window(void **state)
 {
 	struct stream_out out;
@@ -530,6 +598,7 @@ main(void)
 		cmocka_unit_test(test_acknowledged_is_freed_and_old_news_are_ignored),
 		cmocka_unit_test(test_room_is_what_credit_and_memory_allow),
 		cmocka_unit_test(test_kept_events_can_be_sent_again),
+		cmocka_unit_test(test_the_first_event_can_be_changed),
 		cmocka_unit_test(test_what_may_be_kept_fits_a_first_window),
 		cmocka_unit_test(test_a_payload_is_held_until_it_is_acknowledged),
 		cmocka_unit_test(test_what_comes_in_is_new_old_missing_or_too_much),
