@@ -35,7 +35,7 @@ class Program:
     """One running program.  What it writes to stderr is its log."""
 
     def __init__(self, name: str, argv: Sequence[str], log_path: Path,
-                 env: Mapping[str, str] | None = None) -> None:
+                 env: Mapping[str, str] | None = None, stdin: int = subprocess.DEVNULL) -> None:
         self.name = name
         self.argv = [str(arg) for arg in argv]
         self.log_path = log_path
@@ -43,7 +43,7 @@ class Program:
         self._changed = threading.Condition()
         self._log_ended = False
         self.process = subprocess.Popen(
-            self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            self.argv, stdin=stdin, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, env=clean_environment(env))
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()

@@ -13,6 +13,7 @@ from .client import Client
 from .peer import Address
 from .places import ROOT
 from .program import Program
+from .relay import Relay
 from .server import RawServer
 from .wire import Link, ScriptedIngress, ScriptedShim
 
@@ -25,6 +26,8 @@ def binary(variable: str, default: str) -> Path:
 
 INGRESS_BIN = binary("PORTHOLE_INGRESS_BIN", "build/dev/ingress/porthole-ingress")
 SHIM_BIN = binary("PORTHOLE_SHIM_BIN", "build/dev/shim/porthole-shim")
+# The build that the ingress is of: programs of the tests' own are in it too.
+BUILD = INGRESS_BIN.parent.parent
 
 
 def has_sanitizer(path: Path) -> bool:
@@ -159,6 +162,13 @@ class Stack:
         shim = Shim(self.log_path("shim"), ingress, extra=extra, **more)  # type: ignore[arg-type]
         self.add(shim)
         return shim.wait_registered() if wait else shim
+
+    def start_relay(self, target: str | int, **more: object) -> Relay:
+        """A bad line to the target, HOST:PORT or a port of this machine."""
+        relay = Relay(self.log_path("relay"), BUILD / "tests/relay/porthole-relay", target,
+                      **more)  # type: ignore[arg-type]
+        self.add(relay)
+        return relay.wait_ready()
 
     def run(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Program:
         return self.add(Program(name, argv, self.log_path(name), env))
