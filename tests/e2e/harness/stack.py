@@ -11,6 +11,7 @@ from typing import Mapping, Sequence
 
 from .client import Client
 from .peer import Address
+from .load import Load
 from .places import ROOT
 from .program import Program
 from .relay import Relay
@@ -169,6 +170,14 @@ class Stack:
                       **more)  # type: ignore[arg-type]
         self.add(relay)
         return relay.wait_ready()
+
+    def start_load(self, ingress: Ingress | str, shims: int, *extra: str, **more: object) -> Load:
+        """Many shims at one ingress; they are registered when wait_registered says so."""
+        endpoint = ingress if isinstance(ingress, str) else ingress.shims
+        load = Load(self.log_path("load"), BUILD / "tests/load/porthole-load", endpoint, shims,
+                    extra, **more)  # type: ignore[arg-type]
+        self.add(load)
+        return load
 
     def run(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Program:
         return self.add(Program(name, argv, self.log_path(name), env))
