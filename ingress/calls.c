@@ -7,24 +7,32 @@
 #include "proto/base/alloc.h"
 #include "proto/base/log.h"
 
+/* In the order in which calls arrived: one that comes back goes before those that came after
+ * it, so to the head, or behind others that came back. */
 static void
-queue_push(struct function *function, struct exchange *exchange, bool at_head)
+queue_add(struct function *function, struct exchange *exchange)
 {
 	struct gateway *gateway = exchange->gateway;
+	struct exchange *next = NULL;
+	struct exchange *previous = function->queue_tail;
 
-	exchange->queued = true;
-	exchange->queue_previous = exchange->queue_next = NULL;
-	if (!function->queue_head)
-		function->queue_head = function->queue_tail = exchange;
-	else if (at_head) {
-		exchange->queue_next = function->queue_head;
-		function->queue_head->queue_previous = exchange;
-		function->queue_head = exchange;
-	} else {
-		exchange->queue_previous = function->queue_tail;
-		function->queue_tail->queue_next = exchange;
-		function->queue_tail = exchange;
+	if (previous && previous->arrival > exchange->arrival) {
+		next = function->queue_head;
+		while (next->arrival < exchange->arrival)
+			next = next->queue_next;
+		previous = next->queue_previous;
 	}
+	exchange->queued = true;
+	exchange->queue_previous = previous;
+	exchange->queue_next = next;
+	if (previous)
+		previous->queue_next = exchange;
+	else
+		function->queue_head = exchange;
+	if (next)
+		next->queue_previous = exchange;
+	else
+		function->queue_tail = exchange;
 	function->queue_count++;
 	gateway->waiting++;
 }
@@ -243,6 +251,7 @@ gateway_route(struct gateway *gateway, struct exchange *exchange, const char *ho
 	gateway->now_ms = now_ms;
 	exchange->gateway = gateway;
 	exchange->arrived_ms = now_ms;
+	exchange->arrival = gateway->arrivals++;
 	exchange->call.out.keep = true;
 	exchange->function = route(gateway, host, host_bytes, &error);
 	if (gateway->draining)
@@ -276,7 +285,7 @@ gateway_submit(struct gateway *gateway, struct exchange *exchange)
 		    "too many calls wait for a container already");
 		return;
 	}
-	queue_push(function, exchange, false);
+	queue_add(function, exchange);
 }
 
 void
@@ -305,13 +314,13 @@ may_be_sent_again(const struct exchange *exchange)
 	return exchange->idempotent && out->keep;
 }
 
-/* Back to the head of its queue. */
+/* Back into its queue, before all that arrived after it. */
 void
 gateway_put_back(struct exchange *exchange)
 {
 	leave_container(exchange, NULL);
 	exchange->state = EXCHANGE_WAITING;
-	queue_push(exchange->function, exchange, true);
+	queue_add(exchange->function, exchange);
 }
 
 void
@@ -323,8 +332,8 @@ gateway_lose_calls(struct container *container, const char *why)
 	    : NULL;
 
 	snprintf(detail, sizeof(detail), "the call's container is gone: %s", why);
-	/* The youngest first, so that the oldest ends up at the head of the queue; and all of
-	 * them before the end of a call gives the queue a turn. */
+	/* The youngest first: each has its place at the head at once.  And all of them before the
+	 * end of a call gives the queue a turn. */
 	while (call) {
 		struct link_call *older = call->hh.prev;
 

@@ -98,6 +98,7 @@ struct exchange {
 	bool head_request;    /* HEAD: the answer has no body */
 	bool request_whole;   /* its last http.request has been appended */
 	bool request_stopped; /* the server reads no more of it */
+	uint64_t arrival; /* calls are numbered as they arrive */
 	int64_t arrived_ms;
 	int64_t progress_ms; /* sent, last piece of the request, last event of the answer */
 	struct answer answer;

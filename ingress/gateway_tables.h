@@ -68,6 +68,7 @@ struct gateway {
 	size_t strangers;
 	size_t waiting;
 	size_t in_flight;
+	uint64_t arrivals;
 	uint8_t epoch[INGRESS_EPOCH_BYTES];
 	int64_t now_ms;
 	int probes_left;
@@ -81,7 +82,7 @@ void gateway_dispatch(struct function *function);
 /* The end of an exchange on the gateway's side.  cancel: what the shim is told, or NULL if
  * the call ended there. */
 void gateway_end(struct exchange *exchange, const char *cancel);
-/* A call that its container refused, back to the head of its queue. */
+/* A call that its container refused or lost, back into its queue where it was. */
 void gateway_put_back(struct exchange *exchange);
 /* Every call of a container: sent again if it may be, else failed. */
 void gateway_lose_calls(struct container *container, const char *why);

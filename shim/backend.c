@@ -192,11 +192,13 @@ connect_new(struct backend *backend, const struct backend_user *user, void *arg,
 {
 	int family = backend->address.ss_family;
 	int one = 1;
-	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int fd;
 
-	if (fd < 0) {
+	while ((fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) < 0) {
 		*out_error = -errno;
-		return NULL;
+		if ((errno != EMFILE && errno != ENFILE) || !backend->oldest)
+			return NULL;
+		close_connection(backend->oldest);
 	}
 	if (family != AF_UNIX)
 		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));

@@ -66,7 +66,8 @@ void backend_set_address(struct backend *backend, const struct sockaddr_storage 
 /*
  * A connection for user: from the pool if from_pool and a live one is there that lay for
  * less than BACKEND_FRESH_MS (any age if idempotent), else a new one, which is
- * connecting.  NULL with a negative errno in *out_error.
+ * connecting; without a descriptor for it, what lies longest in the pool is given up.
+ * NULL with a negative errno in *out_error.
  */
 struct backend_connection *backend_get(struct backend *backend, bool from_pool,
     bool idempotent, const struct backend_user *user, void *arg, int *out_error);

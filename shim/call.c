@@ -208,13 +208,39 @@ write_head(struct call *call, const Porthole__HttpScope *scope)
 	return r;
 }
 
+/* Has something of our own run out?  EAGAIN: the server's unix socket has no room for another
+ * connection yet. */
+static bool
+is_shortage(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOBUFS || error == -ENOMEM ||
+	    error == -EADDRNOTAVAIL || error == -EAGAIN;
+}
+
+/* Not the server's fault: the ingress keeps the call, or gives it to another container. */
+static void
+put_back(struct call *call, int error)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "the container cannot connect to its server for now: %s",
+	    strerror(-error));
+	call->has_slot = false;
+	relay_run_short(call->relay, error);
+	call_fail(call, PORTHOLE__CALL_FAILED__REASON__BUSY, text, call->sent_bytes == 0);
+}
+
 static void
 refused(struct call *call, int error)
 {
 	char text[128];
 
+	if (is_shortage(error)) {
+		put_back(call, error);
+		return;
+	}
 	snprintf(text, sizeof(text), "the server's port does not accept: %s", strerror(-error));
-	call_fail(call, PORTHOLE__CALL_FAILED__REASON__SERVER_REFUSED, text, true);
+	call_fail(call, PORTHOLE__CALL_FAILED__REASON__SERVER_REFUSED, text, call->sent_bytes == 0);
 }
 
 static void
@@ -245,7 +271,7 @@ on_scope(struct call *call, const Porthole__HttpScope *scope)
 	if (!relay_has_slot(call->relay, &reason)) {
 		call_fail(call, reason,
 		    reason == PORTHOLE__CALL_FAILED__REASON__BUSY
-		        ? "the container is at its concurrency"
+		        ? "the container has no room for it"
 		        : "the container is stopping",
 		    true);
 		return;
@@ -399,6 +425,7 @@ advance(struct call *call, size_t bytes)
 	size_t of_head = bytes < head_left ? bytes : head_left;
 
 	call->written_bytes += bytes;
+	call->sent_bytes += bytes;
 	call->head_written_bytes += of_head;
 	call->piece_written_bytes += bytes - of_head;
 	while (call->writing && call->piece_written_bytes >= piece_bytes(call->writing)) {

@@ -67,6 +67,7 @@ struct call {
 	size_t piece_written_bytes; /* of `writing`, its framing counted */
 	size_t kept_bytes;
 	uint64_t written_bytes; /* on this connection */
+	uint64_t sent_bytes;    /* on any */
 	bool keeps;             /* pieces stay after they were written */
 	bool retried;
 	bool idempotent;

@@ -27,6 +27,10 @@
 #define GOODBYE_LINGER_MS 500
 /* A name that does not resolve is said this often. */
 #define RESOLVE_LOG_MS 60000
+/* Out of descriptors and the like: nothing is taken for so long, doubled while it lasts and no
+ * call ends that might have given something back. */
+#define SHORTAGE_MS_MIN 100
+#define SHORTAGE_MS_MAX 1000
 
 enum uplink_state {
 	UPLINK_WAITING,
@@ -79,6 +83,8 @@ struct relay {
 	bool drained;
 	bool stopping;
 	bool reports_due; /* a slot became free after a refusal */
+	int64_t short_since_ms;
+	int64_t shortage_ms; /* the present wait; 0: there was none of late */
 	uv_prepare_t prepare;
 	uv_check_t check;
 	uv_idle_t idle;
@@ -154,6 +160,41 @@ relay_calls(const struct relay *relay)
 
 /* ---- slots */
 
+static bool
+is_short(const struct relay *relay)
+{
+	return relay->shortage_ms && now_ms(relay) - relay->short_since_ms < relay->shortage_ms;
+}
+
+void
+relay_run_short(struct relay *relay, int error)
+{
+	assert(relay->in_flight > 0);
+	relay->in_flight--;
+	if (!is_short(relay)) {
+		if (!relay->shortage_ms)
+			log_event(LOG_WARN, "cannot connect to the server for now",
+			    log_errno("error", error), log_uint("calls", relay->in_flight));
+		relay->shortage_ms = !relay->shortage_ms ? SHORTAGE_MS_MIN
+		    : relay->shortage_ms * 2 < SHORTAGE_MS_MAX ? relay->shortage_ms * 2
+		                                              : SHORTAGE_MS_MAX;
+		relay->short_since_ms = now_ms(relay);
+	}
+	relay->reports_due = true;
+	for (size_t i = 0; i < relay->uplinks_count; i++) {
+		relay->uplinks[i].refused = true;
+		relay->uplinks[i].barrier = false;
+	}
+}
+
+static void
+tick_shortage(struct relay *relay)
+{
+	if (relay->shortage_ms &&
+	    now_ms(relay) - relay->short_since_ms >= 2 * SHORTAGE_MS_MAX)
+		relay->shortage_ms = 0;
+}
+
 bool
 relay_has_slot(struct relay *relay, Porthole__CallFailed__Reason *out)
 {
@@ -162,7 +203,7 @@ relay_has_slot(struct relay *relay, Porthole__CallFailed__Reason *out)
 		return false;
 	}
 	*out = PORTHOLE__CALL_FAILED__REASON__BUSY;
-	return relay->in_flight < (size_t)relay->config->concurrency;
+	return relay->in_flight < (size_t)relay->config->concurrency && !is_short(relay);
 }
 
 void
@@ -177,6 +218,8 @@ relay_give_slot(struct relay *relay)
 	assert(relay->in_flight > 0);
 	relay->in_flight--;
 	relay->reports_due = true;
+	if (relay->shortage_ms)
+		relay->shortage_ms = SHORTAGE_MS_MIN; /* its connection serves another call */
 }
 
 void
@@ -218,7 +261,7 @@ set_status(const struct relay *relay, Porthole__ContainerStatus *status)
 	status->state = relay->draining ? PORTHOLE__CONTAINER_STATUS__STATE__DRAINING
 	                                : PORTHOLE__CONTAINER_STATUS__STATE__READY;
 	status->in_flight = (uint32_t)relay->in_flight;
-	status->free_slots = relay->draining || relay->in_flight >= concurrency
+	status->free_slots = relay->draining || relay->in_flight >= concurrency || is_short(relay)
 	    ? 0
 	    : (uint32_t)(concurrency - relay->in_flight);
 }
@@ -656,6 +699,8 @@ refuses(const struct uplink *uplink)
 static void
 report_slots(struct relay *relay)
 {
+	if (is_short(relay))
+		return; /* a tick will wake us */
 	relay->reports_due = false;
 	if (relay->draining || relay->in_flight >= (size_t)relay->config->concurrency)
 		return;
@@ -801,6 +846,7 @@ on_tick(uv_timer_t *timer)
 
 	for (size_t i = 0; i < relay->uplinks_count; i++)
 		tick_uplink(&relay->uplinks[i]);
+	tick_shortage(relay);
 	backend_tick(relay->backend);
 }
 

@@ -54,6 +54,10 @@ char *relay_scratch(struct relay *relay);
 bool relay_has_slot(struct relay *relay, Porthole__CallFailed__Reason *out);
 void relay_take_slot(struct relay *relay);
 void relay_give_slot(struct relay *relay);
+/* A call with a slot got no connection to the server, for want of something that may come
+ * back (a negative errno), and gives its slot back.  Calls are refused as busy until a little
+ * later. */
+void relay_run_short(struct relay *relay, int error);
 /* call_write is to be called before the turn ends. */
 void relay_write_later(struct relay *relay, struct call *call);
 void relay_forget_write(struct relay *relay, struct call *call);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 
@@ -11,6 +12,7 @@ import pytest
 
 from harness import http, settings
 from harness.deadline import wait_until
+from harness.program import open_descriptors
 from harness.server import serve, serve_heads
 from harness.stack import Stack
 from harness.wire import FRAME_MIN, ScriptedIngress, fields_of
@@ -247,6 +249,29 @@ def test_more_than_the_concurrency_is_busy(stack, server, pb):
     assert failed.untouched
     release.set()
     assert peer.read_answer(first)[1] == b"held"
+
+
+def limit_descriptors(pid: int, count: int) -> None:
+    """So many and no more, from now on; the hard limit stays."""
+    subprocess.run(["prlimit", f"--pid={pid}", f"--nofile={count}:"], check=True)
+
+
+def test_out_of_descriptors_is_busy_until_they_come_back(wired, peer, pb):
+    """Neither the server's fault nor a reason to be asked all the time."""
+    limit_descriptors(wired.shim.pid, open_descriptors(wired.shim.pid))
+    failed = failure_of(peer, peer.ask(method=b"POST"))
+    assert failed.reason == pb.CallFailed.BUSY and failed.untouched
+    assert failure_of(peer, peer.ask()).reason == pb.CallFailed.BUSY
+    start, heard = time.monotonic(), 0
+    while heard < 3:  # as an ingress does: a call for each word of free slots
+        peer.wait(lambda: len(peer.statuses) > heard, "free slots")
+        heard = len(peer.statuses)
+        assert peer.statuses[-1].free_slots > 0
+        assert failure_of(peer, peer.ask()).reason == pb.CallFailed.BUSY
+    assert time.monotonic() - start > 0.5
+    limit_descriptors(wired.shim.pid, 1024)
+    peer.wait(lambda: len(peer.statuses) > heard, "free slots")
+    assert_works(peer)
 
 
 # ---- rules that an ingress may break: each ends that call, and nothing else

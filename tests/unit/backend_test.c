@@ -327,6 +327,43 @@ test_the_pool_has_a_bound(void **state)
 	free(all);
 }
 
+/* Without a descriptor the pool gives up its oldest; with an empty pool it is an error. */
+static void
+test_idle_ones_make_room_for_a_new_one(void **state)
+{
+	struct fixture *f = *state;
+	struct rlimit limit, few;
+	struct backend_connection *one, *two, *taken;
+	int fds[2];
+	int error = 0;
+
+	one = get_connected(f, &fds[0]);
+	two = get_connected(f, &fds[1]);
+	backend_put(one, true);
+	backend_put(two, true);
+	one->since_ms -= BACKEND_FRESH_MS;
+	two->since_ms -= BACKEND_FRESH_MS;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	few = limit;
+	few.rlim_cur = (rlim_t)dup(0);
+	close((int)few.rlim_cur);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+
+	taken = backend_get(f->backend, true, false, &user, f, &error);
+	assert_non_null(taken);
+	assert_ptr_not_equal(taken, two);
+	assert_int_equal(backend_idle(f->backend), 1);
+	assert_ptr_equal(backend_get(f->backend, true, true, &user, f, &error), two);
+	assert_null(backend_get(f->backend, true, true, &user, f, &error));
+	assert_int_equal(error, -EMFILE);
+
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	backend_put(taken, false);
+	backend_put(two, false);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 static void
 test_old_ones_are_closed(void **state)
 {
@@ -472,6 +509,7 @@ main(void)
 		TEST(nobody_listens),
 		TEST(a_unix_socket),
 		TEST(the_pool_has_a_bound),
+		TEST(idle_ones_make_room_for_a_new_one),
 		TEST(old_ones_are_closed),
 		TEST(a_connect_that_nobody_answers),
 		TEST(a_watch_is_told_of_what_was_asked),

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -37,6 +38,7 @@ struct relay {
 	size_t in_flight;
 	size_t concurrency;
 	bool draining;
+	int shortages;
 	struct call *to_write;
 };
 
@@ -71,6 +73,15 @@ relay_give_slot(struct relay *relay)
 {
 	assert_true(relay->in_flight > 0);
 	relay->in_flight--;
+}
+
+void
+relay_run_short(struct relay *relay, int error)
+{
+	assert_true(relay->in_flight > 0);
+	assert_int_equal(error, -EMFILE);
+	relay->in_flight--;
+	relay->shortages++;
 }
 
 void
@@ -1329,6 +1340,28 @@ test_refused(void **state)
 	finish(f);
 }
 
+/* Our own want of descriptors is not the server's refusal: the call can be put back. */
+static void
+test_out_of_descriptors(void **state)
+{
+	struct fixture *f = *state;
+	struct rlimit limit, few;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	few = limit;
+	few.rlim_cur = (rlim_t)dup(0);
+	close((int)few.rlim_cur);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	ask(f, (struct ask){ "POST", LENGTH, "1", false });
+	assert_said(f, "failed:1! ");
+	send_text(f, "x", false);
+	settle(f);
+	assert_int_equal(f->relay.shortages, 1);
+	assert_int_equal(f->relay.in_flight, 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	finish(f);
+}
+
 static void
 test_other_scopes_are_refused(void **state)
 {
@@ -1424,6 +1457,7 @@ main(void)
 		TEST(an_early_answer_ends_the_call),
 		TEST(a_server_that_closes_while_it_is_sent_to),
 		TEST(refused),
+		TEST(out_of_descriptors),
 		TEST(other_scopes_are_refused),
 		TEST(a_cancel_in_every_state),
 	};

@@ -807,6 +807,34 @@ test_busy_closes_the_container_until_it_has_room(void **state)
 	assert_answered(f, second);
 }
 
+/* Those that come back together stand as they arrived, before those that waited meanwhile. */
+static void
+test_refused_calls_keep_their_order(void **state)
+{
+	struct fixture *f = *state;
+	struct shim *shim = registered(f, "f", 3);
+	struct exchange *all[4];
+	static const char *const targets[] = { "/a", "/b", "/c", "/d" };
+
+	for (int i = 0; i < 4; i++)
+		all[i] = ask(f, "POST", targets[i]);
+	RUN_UNTIL(f, strstr(shim->end.said, "http.request:3 "));
+	say_failed(shim, 2, BUSY);
+	say_failed(shim, 1, BUSY);
+	say_failed(shim, 3, BUSY);
+	RUN_UNTIL(f, gateway_count(f->gateway).waiting == 4);
+	say_ready(shim, 3);
+	RUN_UNTIL(f, strstr(shim->end.said, "http.request:6 "));
+	assert_non_null(strstr(shim->end.said, "http:4/a http.request:4 open:5 http:5/b "
+					       "http.request:5 open:6 http:6/c "));
+	answer(shim, 4);
+	RUN_UNTIL(f, strstr(shim->end.said, "http:7/d "));
+	for (int i = 1; i < 4; i++)
+		answer(shim, (uint64_t)i + 4);
+	for (int i = 0; i < 4; i++)
+		assert_answered(f, all[i]);
+}
+
 static void
 test_a_refused_call_goes_to_another_container(void **state)
 {
@@ -1329,6 +1357,7 @@ main(void)
 		TEST(the_queue_is_bounded_in_calls_and_time),
 		TEST(a_function_without_a_container_waits_for_one),
 		TEST(busy_closes_the_container_until_it_has_room),
+		TEST(refused_calls_keep_their_order),
 		TEST(a_refused_call_goes_to_another_container),
 		TEST(a_draining_container_gets_nothing_new),
 		TEST(a_container_that_is_not_ready_gets_nothing),
