@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from harness.netns import Namespaces, Unavailable  # noqa: E402
 from harness.server import RawServer, hello, serve  # noqa: E402
 from harness.stack import INGRESS_BIN, SHIM_BIN, Stack  # noqa: E402
 
@@ -28,6 +29,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.skip(reason="slow: runs with PORTHOLE_SLOW=1"))
+
+
+@pytest.fixture
+def namespaces() -> Iterator[Namespaces]:
+    """Name it before `stack`: they are removed when what ran in them has ended."""
+    try:
+        namespaces = Namespaces()
+    except Unavailable as error:
+        pytest.skip(str(error))
+    try:
+        yield namespaces
+    finally:
+        namespaces.close()
 
 
 @pytest.fixture
