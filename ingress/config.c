@@ -1,30 +1,20 @@
-/*
- * config.c: everything that can be set about the ingress.
- *
- * The only file that includes cJSON.h.  cJSON says nothing about positions, so a
- * second, small reader walks over the text beside it and finds each member's place.
- */
+/* config.c: everything that can be set about the ingress. */
 #include "ingress/config.h"
 
 #include <assert.h>
-#include <cjson/cJSON.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "ingress/json_file.h"
 #include "proto/base/alloc.h"
 #include "proto/limits.h"
 
 #define KIB ((int64_t)1024)
 #define MIB (1024 * KIB)
-
-/* The end of the file's path that errors show. */
-#define PATH_SHOWN_BYTES_MAX 160
-#define KEY_SHOWN_BYTES_MAX  63
 
 #define AT(member) offsetof(struct ingress_config, member)
 
@@ -264,6 +254,13 @@ static const struct setting settings[] = {
 	    .max = 1000000,
 	    .value = "N",
 	    .help = "Calls of one function that wait for a container; beyond it 503." },
+	{ .name = "queue_bytes_max",
+	    .kind = SETTING_BYTES,
+	    .offset = AT(queue_bytes_max),
+	    .initial = "64MiB",
+	    .max = SETTING_COUNT_MAX,
+	    .value = "BYTES",
+	    .help = "What the waiting calls of one function may hold; beyond it 503." },
 	{ .name = "queue_wait_ms",
 	    .kind = SETTING_DURATION,
 	    .offset = AT(queue_wait_ms),
@@ -272,6 +269,12 @@ static const struct setting settings[] = {
 	    .value = "MS",
 	    .also = "queue_timeout_ms",
 	    .help = "How long a call waits for a container." },
+
+	{ .name = "strict",
+	    .kind = SETTING_SWITCH,
+	    .offset = AT(strict),
+	    .also = "strict_functions",
+	    .help = "Refuse containers of functions that are not in the file." },
 
 	{ .group = "Links and memory",
 	    .name = "link_silent_timeout_ms",
@@ -360,327 +363,71 @@ static const struct options options = {
 	.count = sizeof(settings) / sizeof(settings[0]),
 };
 
-/* ---- the file: where things are in its text */
-
-struct json_text {
-	const char *name; /* of the file, for errors */
-	const char *data; /* NUL-ended */
-	size_t bytes;     /* without the NUL */
-};
-
-/* One "key": value of the object, as offsets. */
-struct json_member {
-	size_t key;
-	size_t value;
-	size_t value_end;
-};
-
-static void
-write_place(const struct json_text *json, size_t offset, const char *key,
-    char out[OPTIONS_PLACE_BYTES_MAX])
-{
-	size_t name_bytes = strlen(json->name);
-	const char *name = json->name;
-	unsigned line = 1, column = 1;
-
-	if (name_bytes > PATH_SHOWN_BYTES_MAX)
-		name += name_bytes - PATH_SHOWN_BYTES_MAX;
-	for (size_t i = 0; i < offset && i < json->bytes; i++) {
-		if (json->data[i] == '\n') {
-			line++;
-			column = 1;
-		} else if (((uint8_t)json->data[i] & 0xc0) != 0x80) {
-			column++;
-		}
-	}
-	int at = snprintf(out, OPTIONS_PLACE_BYTES_MAX, "%s:%u:%u", name, line, column);
-	if (key)
-		snprintf(out + at, OPTIONS_PLACE_BYTES_MAX - (size_t)at, ": %s", key);
-}
-
-static int __attribute__((format(printf, 4, 5))) fail_at(struct options_load *load,
-    const struct json_text *json, size_t offset, const char *format, ...)
-{
-	char place[OPTIONS_PLACE_BYTES_MAX];
-	char words[OPTIONS_ERROR_BYTES_MAX - OPTIONS_PLACE_BYTES_MAX];
-	va_list args;
-
-	write_place(json, offset, NULL, place);
-	va_start(args, format);
-	vsnprintf(words, sizeof(words), format, args);
-	va_end(args);
-	return options_fail(load, place, "%s", words);
-}
-
-static size_t
-skip_space(const struct json_text *json, size_t at)
-{
-	while (at < json->bytes && strchr(" \t\r\n", json->data[at]))
-		at++;
-	return at;
-}
-
-/* at is on the opening quote; returns what follows the closing one. */
-static size_t
-skip_string(const struct json_text *json, size_t at)
-{
-	for (at++; at < json->bytes && json->data[at] != '"'; at++)
-		if (json->data[at] == '\\')
-			at++;
-	return at < json->bytes ? at + 1 : json->bytes;
-}
-
-static size_t
-skip_value(const struct json_text *json, size_t at)
-{
-	size_t depth = 0;
-
-	while (at < json->bytes) {
-		char c = json->data[at];
-
-		if (depth == 0 && strchr(",}] \t\r\n", c))
-			return at;
-		if (c == '"') {
-			at = skip_string(json, at);
-			continue;
-		}
-		depth += c == '{' || c == '[';
-		depth -= c == '}' || c == ']';
-		at++;
-		if (depth == 0 && (c == '}' || c == ']'))
-			return at;
-	}
-	return at;
-}
-
-/* *at is behind the '{' or behind the last member. */
-static struct json_member
-next_member(const struct json_text *json, size_t *at)
-{
-	struct json_member member;
-
-	*at = skip_space(json, *at);
-	if (*at < json->bytes && json->data[*at] == ',')
-		*at = skip_space(json, *at + 1);
-	member.key = *at;
-	*at = skip_space(json, skip_string(json, *at));
-	member.value = skip_space(json, *at + 1);
-	member.value_end = skip_value(json, member.value);
-	*at = member.value_end;
-	return member;
-}
-
-/* ---- the file: its values */
-
-static const char *
-type_name(const cJSON *item)
-{
-	if (cJSON_IsString(item))
-		return "a string";
-	if (cJSON_IsNumber(item))
-		return "a number";
-	if (cJSON_IsBool(item))
-		return "true or false";
-	if (cJSON_IsArray(item))
-		return "a list";
-	return "an object";
-}
-
-static const char *
-wanted_name(enum setting_kind kind)
-{
-	switch (kind) {
-	case SETTING_TEXT:
-	case SETTING_CHOICE:
-		return "a string";
-	case SETTING_LIST:
-		return "a list of strings, or a string,";
-	case SETTING_SWITCH:
-		return "true or false";
-	case SETTING_COUNT:
-		return "a number";
-	case SETTING_DURATION:
-	case SETTING_BYTES:
-		break;
-	}
-	return "a number, or a string with a unit,";
-}
-
-static bool
-is_wanted(enum setting_kind kind, const cJSON *item)
-{
-	switch (kind) {
-	case SETTING_TEXT:
-	case SETTING_CHOICE:
-		return cJSON_IsString(item);
-	case SETTING_LIST:
-		return cJSON_IsString(item) || cJSON_IsArray(item);
-	case SETTING_SWITCH:
-		return cJSON_IsBool(item);
-	case SETTING_COUNT:
-		return cJSON_IsNumber(item);
-	case SETTING_DURATION:
-	case SETTING_BYTES:
-		break;
-	}
-	return cJSON_IsNumber(item) || cJSON_IsString(item);
-}
+/* ---- the file */
 
 static int
-set_array(struct options_load *load, const struct setting *setting, const char *place,
-    const cJSON *array)
+set_member(struct options_load *load, const struct json_file *file,
+    const struct json_member *member)
 {
-	const char *items[SETTING_LIST_ITEMS_MAX + 1];
-	size_t count = 0;
-	const cJSON *item;
-
-	cJSON_ArrayForEach(item, array)
-	{
-		if (!cJSON_IsString(item))
-			return options_fail(load, place,
-			    "item %zu is not a string but %s", count + 1,
-			    cJSON_IsNull(item) ? "null" : type_name(item));
-		if (count > SETTING_LIST_ITEMS_MAX)
-			break;
-		items[count++] = item->valuestring;
-	}
-	return options_set_list(load, setting, place, items, count);
-}
-
-/* A whole number may be written 10000, 1e4 or 10000.0; what is not one goes on as it
- * stands and is refused with these words. */
-static int
-set_number(struct options_load *load, const struct setting *setting, const char *place,
-    double value, const char *raw, size_t raw_bytes)
-{
-	double most = (double)SETTING_COUNT_MAX;
-	char text[32];
-
-	if (value >= -most && value <= most && (double)(int64_t)value == value) {
-		snprintf(text, sizeof(text), "%.0f", value);
-		return options_set(load, setting, place, text);
-	}
-	char *copy = xstrndup(raw, raw_bytes);
-	int r = options_set(load, setting, place, copy);
-	free(copy);
-	return r;
-}
-
-static int
-set_member(struct options_load *load, const struct json_text *json,
-    const struct setting *setting, const struct json_member *member, const cJSON *item)
-{
+	const struct setting *setting =
+	    options_find(&options, member->key, SETTING_FROM_FILE);
 	char place[OPTIONS_PLACE_BYTES_MAX];
 
-	if (cJSON_IsNull(item))
-		return 0;
-	write_place(json, member->value, setting->name, place);
-	if (!is_wanted(setting->kind, item))
-		return options_fail(load, place, "%s is needed, not %s",
-		    wanted_name(setting->kind), type_name(item));
-	if (cJSON_IsBool(item))
-		return options_set(
-		    load, setting, place, cJSON_IsTrue(item) ? "true" : "false");
-	if (cJSON_IsArray(item))
-		return set_array(load, setting, place, item);
-	if (cJSON_IsNumber(item))
-		return set_number(load, setting, place, item->valuedouble,
-		    json->data + member->value, member->value_end - member->value);
-	return options_set(load, setting, place, item->valuestring);
-}
+	if (!setting) {
+		const struct setting *meant =
+		    options_suggest(&options, member->key, SETTING_FROM_FILE);
+		const char *functions = "functions";
+		const char *name = text_nearest(member->key, &functions, 1);
 
-static int
-unknown_key(struct options_load *load, const struct json_text *json, size_t offset,
-    const char *key)
-{
-	const struct setting *meant = options_suggest(&options, key, SETTING_FROM_FILE);
-	char buffer[4 * KEY_SHOWN_BYTES_MAX + 8];
-	struct text shown;
-
-	text_init(&shown, buffer, sizeof(buffer));
-	text_add_quoted(&shown, key, strlen(key), KEY_SHOWN_BYTES_MAX);
-	if (!meant)
-		return fail_at(load, json, offset, "unknown key %s", shown.data);
-	return fail_at(load, json, offset, "unknown key %s; did you mean \"%s\"?",
-	    shown.data, meant->name);
-}
-
-static bool
-is_duplicate(const cJSON *object, const cJSON *item)
-{
-	for (const cJSON *other = object->child; other != item; other = other->next)
-		if (strcmp(other->string, item->string) == 0)
-			return true;
-	return false;
-}
-
-static int
-set_members(
-    struct options_load *load, const struct json_text *json, const cJSON *object)
-{
-	size_t at = strcspn(json->data, "{") + 1;
-	const cJSON *item;
-
-	cJSON_ArrayForEach(item, object)
-	{
-		struct json_member member = next_member(json, &at);
-		const struct setting *setting =
-		    options_find(&options, item->string, SETTING_FROM_FILE);
-
-		if (!setting)
-			return unknown_key(load, json, member.key, item->string);
-		if (is_duplicate(object, item))
-			return fail_at(load, json, member.key,
-			    "the key \"%s\" stands there twice", setting->name);
-		int r = set_member(load, json, setting, &member, item);
-		if (r < 0)
-			return r;
+		return json_fail_unknown(file, member, meant ? meant->name : name);
 	}
-	return 0;
-}
-
-/* What cJSON would let through or cut: bytes that are no UTF-8, control characters,
- * and \u0000, which ends a C string early. */
-static int
-check_bytes(struct options_load *load, const struct json_text *json)
-{
-	uint32_t code;
-
-	for (size_t at = 0; at < json->bytes;) {
-		const char *here = json->data + at;
-		size_t step = text_char_bytes(here, json->bytes - at, &code);
-
-		if (step == 0)
-			return fail_at(load, json, at, "a byte that is not UTF-8");
-		if (code < 0x20 && code != '\n' && code != '\r' && code != '\t')
-			return fail_at(load, json, at, "a control character");
-		if (code == '\\') {
-			if (strncmp(here, "\\u0000", 6) == 0)
-				return fail_at(load, json, at, "a NUL within a string");
-			step += json->bytes - at > 1 && here[1] == '\\';
-		}
-		at += step;
-	}
-	return 0;
+	json_place(file, member->value.at, setting->name, place);
+	if (member->value.kind != JSON_NULL)
+		options_set_place(load, setting, place);
+	return json_set(file, &member->value, setting, load->config, setting->name);
 }
 
 static int
-read_json(struct options_load *load, const struct json_text *json)
+read_functions(struct ingress_config *config, const struct json_file *file,
+    const struct json_value *value)
 {
-	const char *end = json->data;
-	int r = check_bytes(load, json);
+	struct route_conflict conflict;
+	int r = function_configs_read(&config->functions, file, value);
 
 	if (r < 0)
 		return r;
-	cJSON *object =
-	    cJSON_ParseWithLengthOpts(json->data, json->bytes + 1, &end, true);
-	if (!object)
-		r = fail_at(load, json, (size_t)(end - json->data), "this is not JSON");
-	else if (!cJSON_IsObject(object))
-		r = fail_at(load, json, 0, "an object is needed: { \"listen\": ... }");
-	else
-		r = set_members(load, json, object);
-	cJSON_Delete(object);
+	config->routes = route_table_new(&config->functions, &conflict);
+	if (config->routes)
+		return 0;
+	return json_fail(file, conflict.second->at, conflict.second->name,
+	    "the host %s with the prefix %s is the function %s already", conflict.host,
+	    conflict.second->path_prefix, conflict.first->name);
+}
+
+static int
+read_json(struct options_load *load, struct ingress_config *config, const char *name,
+    const char *data, size_t bytes)
+{
+	struct json_file file;
+	int r = json_open(&file, name, data, bytes, load->error);
+
+	if (r < 0)
+		return r;
+	struct json_value root = json_root(&file);
+	if (root.kind != JSON_OBJECT) {
+		r = json_fail(&file, 0, NULL, "an object is needed: { \"listen\": ... }");
+		json_close(&file);
+		return r;
+	}
+	struct json_cursor cursor = json_begin(&root);
+	struct json_member member;
+	while (r == 0 && json_next(&file, &cursor, &member)) {
+		if (strcmp(member.key, "functions") == 0)
+			r = read_functions(config, &file, &member.value);
+		else
+			r = set_member(load, &file, &member);
+	}
+	json_close(&file);
 	return r;
 }
 
@@ -713,19 +460,18 @@ read_whole(const char *path, char **out, size_t *out_bytes)
 }
 
 static int
-read_file(struct options_load *load, const char *path)
+read_file(struct options_load *load, struct ingress_config *config, const char *path)
 {
-	struct json_text json = { .name = path };
 	char *data = NULL;
+	size_t bytes;
 
-	int r = read_whole(path, &data, &json.bytes);
+	int r = read_whole(path, &data, &bytes);
 	if (r == -EMSGSIZE)
 		return options_fail(
 		    load, path, "more than %d bytes", CONFIG_FILE_BYTES_MAX);
 	if (r < 0)
 		return options_fail(load, path, "%s", strerror(-r));
-	json.data = data;
-	r = read_json(load, &json);
+	r = read_json(load, config, path, data, bytes);
 	free(data);
 	return r;
 }
@@ -788,6 +534,18 @@ derive(struct options_load *load, struct ingress_config *config)
 	endpoint_print_bind(&endpoint, &bind);
 	config->shims_ipv6 =
 	    endpoint.kind == ENDPOINT_TCP && endpoint.host_kind == ENDPOINT_IPV6;
+	struct route_conflict conflict;
+	if (!config->routes) /* there was no file, or none with functions */
+		config->routes = route_table_new(&config->functions, &conflict);
+	function_configs_resolve(&config->functions,
+	    &(struct function_defaults){
+		.queue_calls_max = config->queue_calls_max,
+		.queue_bytes_max = config->queue_bytes_max,
+		.queue_wait_ms = config->queue_wait_ms,
+		.first_byte_timeout_ms = config->first_byte_timeout_ms,
+		.idle_timeout_ms = config->idle_timeout_ms,
+		.total_timeout_ms = config->total_timeout_ms,
+	    });
 	return check_insecure(load, config, &endpoint);
 }
 
@@ -816,7 +574,7 @@ load_all(struct options_load *load, struct ingress_config *config, int argc,
 	if (r < 0 || config->help || config->version)
 		return r;
 	const char *path = find_file(load, config, environment);
-	if (path && (r = read_file(load, path)) < 0)
+	if (path && (r = read_file(load, config, path)) < 0)
 		return r;
 	if ((r = options_read_environment(load, environment)) < 0)
 		return r;
@@ -864,9 +622,8 @@ ingress_config_parse(struct ingress_config *out, const char *name, const char *j
 
 	memcpy(copy, json, bytes);
 	copy[bytes] = '\0';
-	struct json_text text = { .name = name, .data = copy, .bytes = bytes };
 	options_begin(load, &options, &config);
-	int r = read_json(load, &text);
+	int r = read_json(load, &config, name, copy, bytes);
 	if (r == 0)
 		r = options_finish(load);
 	if (r == 0)
@@ -879,6 +636,8 @@ void
 ingress_config_free(struct ingress_config *config)
 {
 	options_free(&options, config);
+	route_table_free(config->routes);
+	function_configs_done(&config->functions);
 	free(config->listen_addresses);
 	free(config->networks);
 	*config = (struct ingress_config){ 0 };
@@ -887,7 +646,13 @@ ingress_config_free(struct ingress_config *config)
 void
 ingress_config_print(const struct ingress_config *config, struct text *out)
 {
+	static const char end[] = "\n}\n";
+
 	options_print_config(&options, config, out);
+	text_rewind(out, out->bytes - strlen(end));
+	text_add(out, ",\n  \"functions\": ");
+	function_configs_print(&config->functions, out);
+	text_add(out, end);
 }
 
 bool

@@ -16,6 +16,8 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "ingress/function_config.h"
+#include "ingress/route.h"
 #include "proto/base/address.h"
 #include "proto/base/log.h"
 #include "proto/base/options.h"
@@ -58,6 +60,7 @@ struct ingress_config {
 	int64_t idle_timeout_ms;       /* 0: none */
 	int64_t total_timeout_ms;      /* 0: none */
 	int64_t queue_calls_max;       /* 0: no call waits */
+	int64_t queue_bytes_max;
 	int64_t queue_wait_ms;
 
 	/* Of links and of the whole. */
@@ -65,6 +68,10 @@ struct ingress_config {
 	int64_t link_closed_timeout_ms;
 	int64_t stream_memory_bytes_max;
 	int64_t drain_timeout_ms;
+
+	struct function_configs functions;
+	struct route_table *routes; /* owned: where the file's functions are found */
+	bool strict; /* a function that is not in the file is refused */
 
 	/* What to do instead of serving. */
 	bool check_config;

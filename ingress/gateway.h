@@ -21,8 +21,6 @@
 
 struct gateway;
 
-/* Functions that are remembered, known by their containers' names. */
-#define FUNCTIONS_MAX 10000
 /* Peers that have not said HELLO yet, and how long they may take. */
 #define STRANGERS_MAX 4096
 #define HELLO_TIMEOUT_MS 5000

@@ -155,8 +155,8 @@ options_place(const struct options_load *load, const struct setting *setting)
 	return place[0] ? place : setting->name;
 }
 
-static void
-remember_place(
+void
+options_set_place(
     struct options_load *load, const struct setting *setting, const char *place)
 {
 	char *at = load->places[index_of(load->options, setting)];
@@ -172,7 +172,7 @@ options_set(struct options_load *load, const struct setting *setting, const char
 	struct text reason;
 
 	text_init(&reason, buffer, sizeof(buffer));
-	remember_place(load, setting, place);
+	options_set_place(load, setting, place);
 	int r = setting_set(setting, load->config, text, &reason);
 	return r < 0 ? options_fail(load, place, "%s", reason.data) : 0;
 }
@@ -185,7 +185,7 @@ options_set_list(struct options_load *load, const struct setting *setting,
 	struct text reason;
 
 	text_init(&reason, buffer, sizeof(buffer));
-	remember_place(load, setting, place);
+	options_set_place(load, setting, place);
 	setting_clear(setting, load->config);
 	for (size_t i = 0; i < count; i++) {
 		int r = setting_add(setting, load->config, items[i], &reason);

@@ -84,6 +84,10 @@ int options_set_list(struct options_load *load, const struct setting *setting,
     const char *place, const char *const *items, size_t count)
     __attribute__((warn_unused_result));
 
+/* For a value that was set by other means: where it came from. */
+void options_set_place(
+    struct options_load *load, const struct setting *setting, const char *place);
+
 /* Where the setting's value came from: "--listen", or "listen" for a default. */
 const char *options_place(
     const struct options_load *load, const struct setting *setting);

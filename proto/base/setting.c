@@ -145,13 +145,44 @@ parse_measure(const char *text, const struct unit *units, int64_t plain, int64_t
 }
 
 static bool
+has_unit(const char *text)
+{
+	return text[strspn(text, "0123456789")] != '\0';
+}
+
+/* Digits, and up to three more behind a point. */
+static bool
+parse_fraction(const char *text, int64_t *out)
+{
+	int64_t whole, part = 0, worth = SETTING_FRACTION_ONE;
+	const char *end;
+
+	if (!parse_digits(text, &whole, &end))
+		return false;
+	if (*end == '.') {
+		if (!end[1])
+			return false;
+		for (end++; *end >= '0' && *end <= '9' && worth > 1; end++) {
+			worth /= 10;
+			part += (*end - '0') * worth;
+		}
+	}
+	return *end == '\0' &&
+	       !__builtin_mul_overflow(whole, SETTING_FRACTION_ONE, &whole) &&
+	       !__builtin_add_overflow(whole, part, out) && *out <= SETTING_COUNT_MAX;
+}
+
+static bool
 parse_number(const struct setting *setting, const char *text, int64_t *out)
 {
 	const char *end;
 
 	switch (setting->kind) {
 	case SETTING_DURATION:
-		return parse_measure(text, units_of_time, plain_unit_ms(setting), out);
+		return parse_measure(text, units_of_time, plain_unit_ms(setting), out) &&
+		       (!setting->unit_needed || *out == 0 || has_unit(text));
+	case SETTING_FRACTION:
+		return parse_fraction(text, out);
 	case SETTING_BYTES:
 		return parse_measure(text, units_of_bytes, 1, out);
 	default:
@@ -166,6 +197,10 @@ not_a_number(const struct setting *setting)
 		return "is not a number of bytes: 65536, 64KiB, 16MiB or 1GiB";
 	if (setting->kind == SETTING_COUNT)
 		return "is not a whole number";
+	if (setting->kind == SETTING_FRACTION)
+		return "is not a number such as 4, 2.5 or 0.125";
+	if (setting->unit_needed)
+		return "is not a duration with its unit: 500ms, 10s, 2m or 1h";
 	if (plain_unit_ms(setting) == 1000)
 		return "is not a number of seconds: 25, 25s, 500ms, 2m or 1h";
 	return "is not a number of milliseconds: 500, 500ms, 10s, 2m or 1h";
@@ -181,6 +216,49 @@ unit_name(const struct setting *setting)
 	return plain_unit_ms(setting) == 1000 ? " seconds" : " ms";
 }
 
+/* 2.5, with no more digits than it needs. */
+static void
+print_fraction(int64_t thousandths, struct text *out)
+{
+	size_t bytes;
+
+	text_addf(out, "%" PRId64 ".%03" PRId64, thousandths / SETTING_FRACTION_ONE,
+	    thousandths % SETTING_FRACTION_ONE);
+	for (bytes = out->bytes; out->data[bytes - 1] == '0'; bytes--)
+		;
+	text_rewind(out, out->data[bytes - 1] == '.' ? bytes - 1 : bytes);
+}
+
+/* 90s, 2m: the largest unit that divides it. */
+static void
+print_duration(int64_t ms, struct text *out)
+{
+	const struct unit *unit = &units_of_time[0];
+
+	for (const struct unit *at = unit; at->name; at++)
+		if (ms % at->factor == 0)
+			unit = at;
+	text_addf(out, "%" PRId64 "%s", ms / unit->factor, ms == 0 ? "" : unit->name);
+}
+
+static void
+print_range(const struct setting *setting, struct text *out)
+{
+	int64_t unit = setting->kind == SETTING_DURATION ? plain_unit_ms(setting) : 1;
+
+	if (setting->kind == SETTING_FRACTION || setting->unit_needed) {
+		void (*print)(int64_t, struct text *) =
+		    setting->unit_needed ? print_duration : print_fraction;
+
+		print(setting->min, out);
+		text_add(out, " to ");
+		print(setting->max, out);
+		return;
+	}
+	text_addf(out, "%" PRId64 " to %" PRId64 "%s", setting->min / unit,
+	    setting->max / unit, unit_name(setting));
+}
+
 static int
 set_number(
     const struct setting *setting, void *config, const char *text, struct text *reason)
@@ -191,11 +269,8 @@ set_number(
 	if (!parse_number(setting, text, &value))
 		return refuse(reason, text, not_a_number(setting));
 	if (setting->max > 0 && (value < setting->min || value > setting->max)) {
-		int64_t unit =
-		    setting->kind == SETTING_DURATION ? plain_unit_ms(setting) : 1;
 		refuse(reason, text, "is not within ");
-		text_addf(reason, "%" PRId64 " to %" PRId64 "%s", setting->min / unit,
-		    setting->max / unit, unit_name(setting));
+		print_range(setting, reason);
 		return -EINVAL;
 	}
 	*at = value;
@@ -339,6 +414,7 @@ setting_set(
 	case SETTING_COUNT:
 	case SETTING_DURATION:
 	case SETTING_BYTES:
+	case SETTING_FRACTION:
 		return set_number(setting, config, text, reason);
 	case SETTING_CHOICE:
 		return set_choice(setting, config, text, reason);
@@ -375,6 +451,7 @@ home_bytes(enum setting_kind kind)
 	case SETTING_COUNT:
 	case SETTING_DURATION:
 	case SETTING_BYTES:
+	case SETTING_FRACTION:
 		break;
 	}
 	return sizeof(int64_t);
@@ -434,7 +511,13 @@ print_number(const struct setting *setting, int64_t value, struct text *out)
 {
 	int64_t unit = setting->kind == SETTING_DURATION ? plain_unit_ms(setting) : 1;
 
-	if (value % unit == 0)
+	if (setting->kind == SETTING_FRACTION)
+		print_fraction(value, out);
+	else if (setting->unit_needed) {
+		text_add(out, "\"");
+		print_duration(value, out);
+		text_add(out, "\"");
+	} else if (value % unit == 0)
 		text_addf(out, "%" PRId64, value / unit);
 	else
 		text_addf(out, "\"%" PRId64 "ms\"", value);
@@ -458,6 +541,7 @@ setting_print(const struct setting *setting, const void *config, struct text *ou
 	case SETTING_COUNT:
 	case SETTING_DURATION:
 	case SETTING_BYTES:
+	case SETTING_FRACTION:
 		print_number(setting, *(const int64_t *)at, out);
 		break;
 	case SETTING_CHOICE:

@@ -28,6 +28,9 @@
 
 #define SETTING_MS_DAY ((int64_t)24 * 60 * 60 * 1000)
 
+/* What a fraction of 1 is stored as. */
+#define SETTING_FRACTION_ONE 1000
+
 struct setting_list {
 	char **items; /* owned, like each of them */
 	size_t count;
@@ -41,6 +44,7 @@ enum setting_kind {       /* what is at the offset: */
 	SETTING_DURATION, /* int64_t, ms; as text, also 10s, 500ms, 2m, 1h */
 	SETTING_BYTES,    /* int64_t; as text, also 64KiB, 16MiB, 1GiB */
 	SETTING_CHOICE,   /* int, an index into choices */
+	SETTING_FRACTION, /* int64_t, thousandths; as text 4, 2.5, 0.125 */
 };
 
 /* Where a setting may come from; 0 in the table means everywhere. */
@@ -63,6 +67,8 @@ struct setting {
 	 */
 	int64_t min, max;
 	int64_t unit_ms;            /* of a plain number of a duration; 0: 1 */
+	bool unit_needed;           /* of a duration: its name has none; 0 needs none */
+	bool items_apart;           /* of a list: never as one text, items have commas */
 	const char *const *choices; /* ended with NULL */
 	unsigned sources;           /* 0, or a set of enum setting_source */
 	const char *environment; /* names between commas, the first that is set counts;

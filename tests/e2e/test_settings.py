@@ -197,3 +197,30 @@ def test_the_shim_without_an_ingress_is_an_init(stack):
                      {"PORTHOLE_MARK": "kept"})
     shim.expect_exit(4)
     assert "kept" in shim.log
+
+
+def test_functions_are_checked_and_printed(tmp_path):
+    function = {"hosts": ["a.example.com", "*.example.run"], "target_concurrency": 2.5,
+                "queue": {"max_wait": "15m"}, "launcher": {"process": ["server", "{port}"]}}
+    first = printed(tmp_path, {"queue_calls_max": 7, "functions": {"Hello": function}})
+    assert list(first["functions"]) == ["hello"]
+    hello = first["functions"]["hello"]
+    assert hello["hosts"] == function["hosts"] and hello["target_concurrency"] == 2.5
+    assert hello["queue"]["max_wait"] == "15m" and hello["queue"]["max_calls"] == 7
+    assert hello["launcher"]["process"] == ["server", "{port}"]
+    assert printed(tmp_path, first) == first
+
+
+@pytest.mark.parametrize("text, place, words", [
+    ('{"functions": {\n  "a": {"scaledown": "1s"}}}', ":2:9:", ["scaledown_window"]),
+    ('{"functions": {\n  "a": {}, "a": {}}}', ":2:12:", ["twice"]),
+    ('{"functions": {\n  "a": {\n   "queue": {"max_wait": 5}}}}', ":3:26:", ["unit"]),
+])
+def test_functions_that_are_wrong_are_refused_with_their_place(tmp_path, text, place, words):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    got = run(INGRESS_BIN, "--check-config", "--config", str(path))
+    assert got.returncode == 2
+    assert place in got.stderr, got.stderr
+    for word in words:
+        assert word in got.stderr

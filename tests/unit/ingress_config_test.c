@@ -76,11 +76,14 @@ test_defaults(void **state)
 				      "  \"idle_timeout_ms\": 0,\n"
 				      "  \"total_timeout_ms\": 0,\n"
 				      "  \"queue_calls_max\": 1000,\n"
+				      "  \"queue_bytes_max\": 67108864,\n"
 				      "  \"queue_wait_ms\": 60000,\n"
+				      "  \"strict\": false,\n"
 				      "  \"link_silent_timeout_ms\": 10000,\n"
 				      "  \"link_closed_timeout_ms\": 1000,\n"
 				      "  \"stream_memory_bytes_max\": 268435456,\n"
-				      "  \"drain_timeout_ms\": 30000\n"
+				      "  \"drain_timeout_ms\": 30000,\n"
+				      "  \"functions\": {}\n"
 				      "}\n");
 	text_done(&out);
 	ingress_config_free(&config);
@@ -270,9 +273,9 @@ test_bad_files(void **state)
 				      "string, is needed, not an "
 				      "object" },
 		{ "{\"listen\": [\"127.0.0.1:1\", 3]}",
-		    "c.json:1:12: listen: item 2 is not a string but a number" },
+		    "c.json:1:28: listen: item 2 is not a string but a number" },
 		{ "{\"listen\": [null]}",
-		    "c.json:1:12: listen: item 1 is not a string but null" },
+		    "c.json:1:13: listen: item 1 is not a string but null" },
 		{ "{\"listen\": []}",
 		    "c.json:1:12: listen: is empty, at least 1 is needed: ADDR,..." },
 		{ "{\"insecure_shims\": \"true\"}",
