@@ -92,21 +92,41 @@ client_write_raw(struct client *client, const char *bytes, size_t count)
 	    (ssize_t)count;
 }
 
+static bool
+is_head(const struct request_head *head)
+{
+	return head->method_bytes == 4 && memcmp(head->method, "HEAD", 4) == 0;
+}
+
+/* How an error of ours would be told, should there be one. */
+static enum error_format
+format_for(const struct request_head *head)
+{
+	for (size_t i = 0; i < head->fields_count; i++)
+		if (field_is(&head->fields[i], "Accept"))
+			return error_format_choose(
+			    head->fields[i].value, head->fields[i].value_bytes);
+	return ERROR_FORMAT_TEXT;
+}
+
 /* Answers a request that never became an exchange; libmicrohttpd is to be shown the end of
  * the connection. */
 static void
 refuse(struct client *client, enum error_code error, const char *reason)
 {
+	const struct request_head *head = &client->reader.head;
 	char response[ERROR_RESPONSE_BYTES_MAX];
 	char id[REQUEST_ID_BYTES_MAX + 1];
 	unsigned char random[16];
 
 	front_random(client->front, random);
-	forward_request_id(NULL, 0, random, id);
-	size_t bytes = error_response_raw(
-	    error, reason, id, front_date(client->front), response, sizeof(response));
-	log_event(LOG_INFO, "request refused", log_str("code", error_name(error)),
-	    log_str("reason", reason), log_str("remote", client->address));
+	/* It has fields when it was read to its end. */
+	forward_request_id(head->fields, head->fields_count, random, id);
+	size_t bytes = error_response_raw(error, format_for(head), is_head(head), reason, id,
+	    front_date(client->front), response, sizeof(response));
+	log_event(LOG_INFO, "request refused", log_str("request_id", id),
+	    log_str("code", error_name(error)), log_str("reason", reason),
+	    log_str("remote", client->address));
 	client_write_raw(client, response, bytes);
 	front_linger(client->front, client->fd);
 	client->state = CLIENT_CLOSING;
@@ -256,17 +276,6 @@ send_scope(struct client *client, const struct request_head *head,
 	}
 }
 
-/* How an error of ours would be told, should there be one. */
-static enum error_format
-format_for(const struct request_head *head)
-{
-	for (size_t i = 0; i < head->fields_count; i++)
-		if (field_is(&head->fields[i], "Accept"))
-			return error_format_choose(
-			    head->fields[i].value, head->fields[i].value_bytes);
-	return ERROR_FORMAT_TEXT;
-}
-
 static void
 begin(struct client *client)
 {
@@ -287,8 +296,7 @@ begin(struct client *client)
 	client->http_1_0 = head->minor_version == 0;
 	client->wants_continue = head->expect_continue;
 	client->wants_trailers = head->te_trailers;
-	exchange->head_request =
-	    head->method_bytes == 4 && memcmp(head->method, "HEAD", 4) == 0;
+	exchange->head_request = is_head(head);
 	exchange->idempotent = method_is_idempotent(head->method, head->method_bytes);
 	exchange->error_format = format_for(head);
 	front_random(front, random);

@@ -336,15 +336,16 @@ reason_phrase(int status)
 }
 
 size_t
-error_response_raw(enum error_code code, const char *detail, const char *request_id,
-    const char *date, char *out, size_t out_bytes)
+error_response_raw(enum error_code code, enum error_format format, bool head_request,
+    const char *detail, const char *request_id, const char *date, char *out,
+    size_t out_bytes)
 {
 	const struct error_row *row = error_row(code);
 	struct error_body body;
 	struct text text;
 
 	assert(out_bytes >= ERROR_RESPONSE_BYTES_MAX);
-	error_body_write(&body, ERROR_FORMAT_TEXT, code, detail, request_id);
+	error_body_write(&body, format, code, detail, request_id);
 	text_init(&text, out, out_bytes);
 	text_addf(&text, "HTTP/1.1 %d %s\r\n", row->status, reason_phrase(row->status));
 	text_addf(&text, "Content-Type: %s\r\nContent-Length: %zu\r\n",
@@ -359,7 +360,8 @@ error_response_raw(enum error_code code, const char *detail, const char *request
 	if (row->retry_after_s > 0)
 		text_addf(&text, "Retry-After: %d\r\n", row->retry_after_s);
 	text_add(&text, "Connection: close\r\n\r\n");
-	text_add_bytes(&text, body.data, body.bytes);
+	if (!head_request)
+		text_add_bytes(&text, body.data, body.bytes);
 	assert(!text.cut);
 	return text.bytes;
 }

@@ -119,16 +119,18 @@ void error_body_write(struct error_body *out, enum error_format format,
 #define ERROR_RESPONSE_BYTES_MAX (ERROR_BODY_BYTES_MAX + 1024)
 
 /*
- * error_response_raw writes a whole HTTP/1.1 response with a text body, for a client
- * whose request could not be read: the connection has to close behind it.
+ * error_response_raw writes a whole HTTP/1.1 response for a client whose request could not
+ * be read: the connection has to close behind it.
  *
+ * head_request  the body is told of, but left out.
  * request_id   in the header as it stands: checked by the caller.  NULL: left out.
  * date         the value of Date (RFC 9110 section 6.6.1).  NULL: left out.
  * out_bytes    at least ERROR_RESPONSE_BYTES_MAX.
  *
  * Returns the bytes written.
  */
-size_t error_response_raw(enum error_code code, const char *detail,
-    const char *request_id, const char *date, char *out, size_t out_bytes);
+size_t error_response_raw(enum error_code code, enum error_format format, bool head_request,
+    const char *detail, const char *request_id, const char *date, char *out,
+    size_t out_bytes);
 
 #endif

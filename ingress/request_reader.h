@@ -73,7 +73,9 @@ enum request_event {
 	REQUEST_BODY, /* reader.body: at least one byte, never framing */
 	REQUEST_END,  /* the request is over: reader.trailers.  Said again, with nothing
 		       * consumed, until request_reader_next */
-	REQUEST_BAD,  /* reader.error.  Said again for ever: close the connection */
+	REQUEST_BAD,  /* reader.error.  Said again for ever: close the connection.  Until
+		       * the next call reader.head holds what was understood: method and
+		       * target after the request line, fields at the end of the head */
 };
 
 /* What the head says.  All spans are borrowed and live until the reader's next call:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from harness import http
@@ -192,6 +194,39 @@ def test_chunk_sizes(shared, raw):
     assert rest.count(b"HTTP/1.1 ") <= 1
     assert b"/smuggled" not in shared.servers[0].seen
     assert shared.servers[0].requests.empty()
+
+
+REFUSED_WHOLE = {
+    "an expectation": (b"POST / HTTP/1.1", b"Expect: an answer\r\nContent-Length: 1", 417),
+    "a coding": (b"POST / HTTP/1.1", b"Transfer-Encoding: gzip", 501),
+    "CONNECT": (b"CONNECT a.test:80 HTTP/1.1", b"X-A: b", 501),
+    "framing": (b"POST / HTTP/1.1", b"Transfer-Encoding: chunked\r\nContent-Length: 1", 400),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED_WHOLE)
+def test_a_head_that_was_read_is_refused_in_its_own_terms(shared, kind):
+    """With the client's request id, in the form that it accepts."""
+    line, fields, status = REFUSED_WHOLE[kind]
+    client = shared.client()
+    client.send(line + b"\r\nHost: a.test\r\nAccept: application/json\r\nX-Request-Id: mine-1\r\n"
+                + fields + b"\r\n\r\n")
+    answer = client.read_response()
+    assert answer.status == status
+    assert answer.get("X-Request-Id") == b"mine-1"
+    assert answer.get("Content-Type") == b"application/json"
+    assert json.loads(answer.body)["error"]
+    assert client.expect_closed() == b""
+
+
+@pytest.mark.parametrize("rest", [b"Host: a\r\nExpect: an answer\r\n\r\n", b"\r\n", b"Host : a\r\n\r\n"],
+                         ids=["an expectation", "no host", "no field"])
+def test_head_is_refused_without_a_body(shared, rest):
+    client = shared.client()
+    client.send(b"HEAD / HTTP/1.1\r\n" + rest)
+    answer = client.read_response(b"HEAD")
+    assert answer.status in (400, 417) and int(answer.get("Content-Length") or 0) > 0
+    assert client.expect_closed() == b""
 
 
 def test_connect_with_more_behind_it(shared):

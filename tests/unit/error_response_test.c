@@ -231,7 +231,7 @@ test_a_whole_response(void **state)
 	char out[ERROR_RESPONSE_BYTES_MAX];
 	size_t bytes;
 
-	bytes = error_response_raw(ERROR_BAD_REQUEST,
+	bytes = error_response_raw(ERROR_BAD_REQUEST, ERROR_FORMAT_TEXT, false,
 	    "The request has two Content-Length.", "abc", "Sun, 06 Nov 1994 08:49:37 GMT",
 	    out, sizeof(out));
 	assert_int_equal(bytes, strlen(out));
@@ -247,13 +247,23 @@ test_a_whole_response(void **state)
 				 "400 bad_request\n"
 				 "The request has two Content-Length.\n"
 				 "Request id: abc\n");
-	bytes = error_response_raw(ERROR_DRAINING, NULL, NULL, NULL, out, sizeof(out));
+	bytes = error_response_raw(ERROR_DRAINING, ERROR_FORMAT_JSON, false, NULL, NULL, NULL,
+	    out, sizeof(out));
 	assert_int_equal(bytes, strlen(out));
 	assert_non_null(strstr(out, "HTTP/1.1 503 Service Unavailable\r\n"));
 	assert_non_null(strstr(out, "\r\nRetry-After: 1\r\n"));
 	assert_null(strstr(out, "X-Request-Id"));
+	assert_non_null(strstr(out, "\r\nContent-Type: application/json\r\n"));
+	assert_int_equal(out[bytes - 2], '}');
+	/* RFC 9110 section 9.3.2: HEAD gets the fields and no content. */
+	bytes = error_response_raw(ERROR_BAD_REQUEST, ERROR_FORMAT_TEXT, true,
+	    "The request has two Content-Length.", "abc", NULL, out, sizeof(out));
+	assert_int_equal(bytes, strlen(out));
+	assert_non_null(strstr(out, "\r\nContent-Length: 68\r\n"));
+	assert_string_equal(out + bytes - 4, "\r\n\r\n");
 	for (int code = ERROR_NONE + 1; code < ERROR_COUNT; code++) {
-		error_response_raw((enum error_code)code, NULL, NULL, NULL, out, sizeof(out));
+		error_response_raw((enum error_code)code, ERROR_FORMAT_TEXT, false, NULL, NULL,
+		    NULL, out, sizeof(out));
 		assert_null(
 		    strstr(out, " Error\r\n")); /* every status has its phrase */
 	}
