@@ -132,6 +132,7 @@ welcome(struct container *container)
 	message.silent_timeout_ms = (uint32_t)gateway->config->link_silent_timeout_ms;
 	message.closed_timeout_ms = (uint32_t)gateway->config->link_closed_timeout_ms;
 	message.message_bytes_max = FRAME_BYTES_MAX;
+	message.response_head_bytes_max = (uint64_t)gateway->config->response_head_bytes_max;
 	message.zone = (char *)(uintptr_t)(gateway->config->zone ? gateway->config->zone : "");
 	message.ingress_version = (char *)(uintptr_t)PORTHOLE_VERSION;
 	part.welcome = &message;

@@ -37,6 +37,10 @@
 #define STREAM_WINDOW_BYTES_INITIAL (32 * 1024)
 #define STREAM_WINDOW_BYTES_MAX (16 * 1024 * 1024)
 
+/* The head of an answer, as WELCOME may set its limit. */
+#define RESPONSE_HEAD_BYTES_DEFAULT (16 * 1024)
+#define RESPONSE_HEAD_BYTES_LARGEST (1024 * 1024)
+
 /* Headers of one event.  The head limits of both programs lie far below. */
 #define EVENT_HEADERS_MAX 1024
 

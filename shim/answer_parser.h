@@ -42,9 +42,8 @@
 
 #include "proto/base/field.h"
 
-/* Defaults for answer_parser_new(). */
-#define ANSWER_HEAD_BYTES_MAX (16 * 1024)
-#define ANSWER_FIELDS_MAX     256
+/* The most that answer_parser_new() is given. */
+#define ANSWER_FIELDS_MAX 256
 
 /* The line before a chunk, with its extensions and the line break behind the chunk
  * before.  Extensions are skipped. */

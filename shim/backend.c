@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "proto/base/alloc.h"
+#include "proto/limits.h"
 
 struct backend {
 	uv_loop_t *loop;
@@ -18,6 +19,7 @@ struct backend {
 	struct backend_connection *newest;
 	struct backend_connection *oldest;
 	size_t idle_count;
+	size_t head_bytes_max;
 	struct backend_connection *connecting; /* by next, for the timeout */
 };
 
@@ -27,6 +29,7 @@ backend_new(uv_loop_t *loop, const struct sockaddr_storage *address, socklen_t a
 	struct backend *backend = xcalloc(1, sizeof(*backend));
 
 	backend->loop = loop;
+	backend->head_bytes_max = RESPONSE_HEAD_BYTES_DEFAULT;
 	backend_set_address(backend, address, address_bytes);
 	return backend;
 }
@@ -214,7 +217,8 @@ connect_new(struct backend *backend, const struct backend_user *user, void *arg,
 	connection->user = user;
 	connection->user_arg = arg;
 	connection->since_ms = now_ms(backend);
-	connection->parser = answer_parser_new(ANSWER_HEAD_BYTES_MAX, ANSWER_FIELDS_MAX);
+	connection->head_bytes_max = backend->head_bytes_max;
+	connection->parser = answer_parser_new(backend->head_bytes_max, ANSWER_FIELDS_MAX);
 	connecting_add(connection);
 	uv_poll_init(backend->loop, &connection->poll, fd);
 	connection->poll.data = connection;
@@ -224,6 +228,18 @@ connect_new(struct backend *backend, const struct backend_user *user, void *arg,
 	} else
 		backend_watch(connection, false, true);
 	return connection;
+}
+
+void
+backend_allow_heads(struct backend *backend, uint64_t head_bytes_max)
+{
+	if (head_bytes_max > RESPONSE_HEAD_BYTES_LARGEST)
+		head_bytes_max = RESPONSE_HEAD_BYTES_LARGEST;
+	if (head_bytes_max <= backend->head_bytes_max)
+		return;
+	backend->head_bytes_max = head_bytes_max;
+	while (backend->newest) /* their parsers have the old limit */
+		close_connection(backend->newest);
 }
 
 /* Has the server said nothing, and not closed?  The watch tells too, but perhaps only
@@ -266,7 +282,8 @@ backend_put(struct backend_connection *connection, bool reusable)
 	assert(!connection->pooled);
 	connection->user = NULL;
 	connection->user_arg = NULL;
-	if (!reusable || !connection->connected) {
+	if (!reusable || !connection->connected ||
+	    connection->head_bytes_max < backend->head_bytes_max) {
 		close_connection(connection);
 		return;
 	}

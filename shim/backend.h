@@ -52,6 +52,7 @@ struct backend_connection {
 	bool connected;
 	bool used_before; /* an answer came over it already */
 	bool pooled;
+	size_t head_bytes_max; /* of its parser */
 	int64_t since_ms; /* in the pool, or connecting */
 };
 
@@ -62,6 +63,10 @@ struct backend *backend_new(
 void backend_free(struct backend *backend);
 void backend_set_address(struct backend *backend, const struct sockaddr_storage *address,
     socklen_t address_bytes);
+
+/* The head of an answer may have so many bytes, if that is more than before, up to
+ * RESPONSE_HEAD_BYTES_LARGEST; at first RESPONSE_HEAD_BYTES_DEFAULT. */
+void backend_allow_heads(struct backend *backend, uint64_t head_bytes_max);
 
 /*
  * A connection for user: from the pool if from_pool and a live one is there that lay for

@@ -575,6 +575,7 @@ on_welcome(void *arg, struct link *link, const Porthole__Welcome *welcome)
 		return;
 	}
 	link->initial_credit_bytes = welcome->initial_credit;
+	backend_allow_heads(uplink->relay->backend, welcome->response_head_bytes_max);
 	uplink->silent_timeout_ms =
 	    welcome->silent_timeout_ms ? (int64_t)welcome->silent_timeout_ms : 10000;
 	uplink->wait_ms = REDIAL_MS_MIN / 2;

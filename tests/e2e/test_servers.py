@@ -232,6 +232,18 @@ def test_a_response_head_that_is_too_large(shared, fields):
     assert_error(shared.ask(), 502, "response_head_too_large")
 
 
+def test_a_configured_limit_of_response_heads(stack, server):
+    """It reaches the shim, which reads heads."""
+    sizes = iter([20, 100, 120])
+    server.script(serve(lambda request, conn: http.reply(
+        fields=[(b"X-A", b"v" * (next(sizes) << 10))], body=b"large")))
+    stack.pair(server, ["--response-head-bytes-max", str(110 << 10)])
+    for size in (20, 100):
+        answer = assert_answer(stack.ask())
+        assert (len(answer.get("X-A")), answer.body) == (size << 10, b"large")
+    assert_error(stack.ask(), 502, "response_head_too_large")
+
+
 def test_a_response_head_just_below_the_limit(shared):
     fields = [(b"X-A", b"a" * 7000), (b"X-B", b"b" * 8000)]
     shared.servers[0].script(serve(lambda request, conn: http.reply(fields=fields)))

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "proto/limits.h"
 #include "shim/answer_parser.h"
 
 #define TRANSCRIPT_BYTES_MAX (256 * 1024)
@@ -27,7 +28,7 @@ static void
 run_start(struct run *run, const char *method)
 {
 	*run = (struct run){ 0 };
-	run->parser = answer_parser_new(ANSWER_HEAD_BYTES_MAX, ANSWER_FIELDS_MAX);
+	run->parser = answer_parser_new(RESPONSE_HEAD_BYTES_DEFAULT, ANSWER_FIELDS_MAX);
 	char *memory = mmap(NULL, GUARDED_BYTES_MAX + (size_t)getpagesize(),
 	    PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_true(memory != MAP_FAILED);
@@ -696,7 +697,7 @@ test_the_new_protocol_keeps_its_bytes(void **state)
 	char bytes[sizeof(head) + 3];
 	struct answer_event event;
 	struct answer_parser *p =
-	    answer_parser_new(ANSWER_HEAD_BYTES_MAX, ANSWER_FIELDS_MAX);
+	    answer_parser_new(RESPONSE_HEAD_BYTES_DEFAULT, ANSWER_FIELDS_MAX);
 
 	(void)state;
 	snprintf(bytes, sizeof(bytes), "%sabc", head);
@@ -761,13 +762,13 @@ transcript(const char *bytes, size_t count, size_t piece)
 static void
 test_a_head_of_the_longest_length(void **state)
 {
-	static const size_t pieces[] = { 1, 7, 1000, ANSWER_HEAD_BYTES_MAX,
-		2 * ANSWER_HEAD_BYTES_MAX };
+	static const size_t pieces[] = { 1, 7, 1000, RESPONSE_HEAD_BYTES_DEFAULT,
+		2 * RESPONSE_HEAD_BYTES_DEFAULT };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
 		for (size_t over = 0; over <= 2; over++) {
-			size_t bytes = ANSWER_HEAD_BYTES_MAX + over;
+			size_t bytes = RESPONSE_HEAD_BYTES_DEFAULT + over;
 			char *head = make_head(bytes);
 			char *text = transcript(head, bytes, pieces[i]);
 
@@ -821,7 +822,7 @@ test_the_most_fields(void **state)
 static void
 test_interim_heads_each_have_the_whole_limit(void **state)
 {
-	size_t head_bytes = ANSWER_HEAD_BYTES_MAX;
+	size_t head_bytes = RESPONSE_HEAD_BYTES_DEFAULT;
 	char *head = make_head(head_bytes);
 	char *bytes = malloc(3 * head_bytes);
 
@@ -873,7 +874,7 @@ test_trailers_have_the_heads_limit(void **state)
 
 	(void)state;
 	for (size_t over = 0; over < 2; over++) {
-		size_t bytes_count = sizeof(start) - 1 + ANSWER_HEAD_BYTES_MAX + over;
+		size_t bytes_count = sizeof(start) - 1 + RESPONSE_HEAD_BYTES_DEFAULT + over;
 		char *bytes = malloc(bytes_count + 1);
 
 		assert_non_null(bytes);
@@ -904,7 +905,7 @@ test_a_body_beyond_4_gib(void **state)
 	struct answer_event event;
 	uint64_t body_bytes = 0;
 	struct answer_parser *p =
-	    answer_parser_new(ANSWER_HEAD_BYTES_MAX, ANSWER_FIELDS_MAX);
+	    answer_parser_new(RESPONSE_HEAD_BYTES_DEFAULT, ANSWER_FIELDS_MAX);
 
 	(void)state;
 	answer_parser_start(p, "GET", 3);
@@ -931,7 +932,7 @@ test_a_whole_head_is_not_copied(void **state)
 	static const char bytes[] = OK "A: b\r\n" EMPTY;
 	struct answer_event event;
 	struct answer_parser *p =
-	    answer_parser_new(ANSWER_HEAD_BYTES_MAX, ANSWER_FIELDS_MAX);
+	    answer_parser_new(RESPONSE_HEAD_BYTES_DEFAULT, ANSWER_FIELDS_MAX);
 
 	(void)state;
 	answer_parser_start(p, "GET", 3);

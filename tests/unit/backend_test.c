@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "proto/limits.h"
 #include "shim/backend.h"
 
 /* Turns of the loop that are waited for something before it counts as missing. */
@@ -327,6 +328,33 @@ test_the_pool_has_a_bound(void **state)
 	free(all);
 }
 
+/* Parsers with a smaller limit are not used again. */
+static void
+test_a_larger_limit_of_heads_is_for_all(void **state)
+{
+	struct fixture *f = *state;
+	int fds[2];
+	struct backend_connection *idle = get_connected(f, &fds[0]);
+	struct backend_connection *busy = get_connected(f, &fds[1]);
+
+	assert_int_equal(busy->head_bytes_max, RESPONSE_HEAD_BYTES_DEFAULT);
+	backend_put(idle, true);
+	backend_allow_heads(f->backend, 0);
+	backend_allow_heads(f->backend, RESPONSE_HEAD_BYTES_DEFAULT);
+	assert_int_equal(backend_idle(f->backend), 1);
+	backend_allow_heads(f->backend, UINT64_MAX);
+	assert_int_equal(backend_idle(f->backend), 0);
+	backend_put(busy, true);
+	assert_int_equal(backend_idle(f->backend), 0);
+	close(fds[0]);
+	close(fds[1]);
+	busy = get_connected(f, &fds[0]);
+	assert_int_equal(busy->head_bytes_max, RESPONSE_HEAD_BYTES_LARGEST);
+	backend_put(busy, true);
+	assert_int_equal(backend_idle(f->backend), 1);
+	close(fds[0]);
+}
+
 /* Without a descriptor the pool gives up its oldest; with an empty pool it is an error. */
 static void
 test_idle_ones_make_room_for_a_new_one(void **state)
@@ -509,6 +537,7 @@ main(void)
 		TEST(nobody_listens),
 		TEST(a_unix_socket),
 		TEST(the_pool_has_a_bound),
+		TEST(a_larger_limit_of_heads_is_for_all),
 		TEST(idle_ones_make_room_for_a_new_one),
 		TEST(old_ones_are_closed),
 		TEST(a_connect_that_nobody_answers),

@@ -943,10 +943,10 @@ static void
 test_a_head_that_is_too_large(void **state)
 {
 	struct fixture *f = *state;
-	char *large = xmalloc(ANSWER_HEAD_BYTES_MAX + 1);
+	char *large = xmalloc(RESPONSE_HEAD_BYTES_DEFAULT + 1);
 
-	memset(large, 'x', ANSWER_HEAD_BYTES_MAX);
-	large[ANSWER_HEAD_BYTES_MAX] = '\0';
+	memset(large, 'x', RESPONSE_HEAD_BYTES_DEFAULT);
+	large[RESPONSE_HEAD_BYTES_DEFAULT] = '\0';
 	ask(f, (struct ask){ "GET", NONE, NULL, false });
 	int fd = server_accept(f);
 	server_send(fd, "HTTP/1.1 200 OK\r\nA: ");
