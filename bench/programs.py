@@ -1,4 +1,4 @@
-"""The programs that bench/run compares: starting, ending, and what the kernel says of them.
+"""The programs that are compared: starting, ending, and what the kernel says of them.
 
 A Group is one candidate (what stands between client and backend) or the backend
 itself: some processes and the port that answers.  All of it is on 127.0.0.1, on ports
@@ -14,6 +14,10 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Callable
+
+# Puts a line in front of a port, and says which port leads to it.
+Line = Callable[["Group", int], int]
 
 START_SECONDS = 10.0
 END_SECONDS = 10.0
@@ -198,20 +202,32 @@ class Programs:
         wait_port(group.port)
         return group
 
-    def hops(self, count: int, backend: int, large: bool = False) -> Group:
-        """nginx in front of nginx ..., one worker each."""
+    def relay(self, group: Group, port: int, delay_ms: int, rate: str) -> int:
+        """tests/relay in front of a port: delay each way, bits a second each way."""
+        log = self._start(group, "porthole-relay",
+                          [str(self.build / "tests" / "relay" / "porthole-relay"),
+                           "--target", f"127.0.0.1:{port}", "--delay", str(delay_ms),
+                           "--rate", rate],
+                          stdin=subprocess.PIPE)  # it ends with its input
+        return int(wait_log(log, r"ready listen=127\.0\.0\.1:(\d+)")[1])
+
+    def hops(self, count: int, backend: int, large: bool = False,
+             line: Line | None = None) -> Group:
+        """nginx in front of nginx ..., one worker each; between two of them a line."""
         name = "one nginx hop" if count == 1 else "two nginx hops"
         group = Group(name + (", 64 KiB buffers" if large else ""))
         port = backend
-        for _ in range(count):
+        for n in range(count):
+            if line and n:
+                port = line(group, port)
             after, port = port, free_port()
             buffers = LARGE_BUFFERS if large else ""
             self._nginx(group, HOP.format(port=port, next=after, buffers=buffers))
         group.port = port
         return group
 
-    def porthole(self, backend: int) -> Group:
-        """An ingress, and a shim beside a server that runs already."""
+    def porthole(self, backend: int, line: Line | None = None) -> Group:
+        """An ingress, and a shim beside a server that runs already; between them a line."""
         group = Group("Porthole")
         any_tcp = "127.0.0.1:0"
         log = self._start(
@@ -222,10 +238,13 @@ class Programs:
         )
         ready = wait_log(log, r"msg=ready listen=127\.0\.0\.1:(\d+) shims=(\S+)")
         group.port = int(ready[1])
+        shims = int(ready[2].rpartition(":")[2])
+        if line:
+            shims = line(group, shims)
         log = self._start(
             group,
             "porthole-shim",
-            [str(self.build / "shim" / "porthole-shim"), "--ingress", ready[2],
+            [str(self.build / "shim" / "porthole-shim"), "--ingress", f"tcp://127.0.0.1:{shims}",
              "--port", str(backend), "--log-format", "text"],
         )
         wait_log(log, r"msg=registered")
@@ -263,12 +282,13 @@ class Programs:
         except Failed as e:
             raise Failed(f"{e}: {log.read_text()}") from e
 
-    def _start(self, group: Group, name: str, command: list[str]) -> Path:
+    def _start(self, group: Group, name: str, command: list[str],
+               stdin: int = subprocess.DEVNULL) -> Path:
         self.count += 1
         log = self.temp / f"{name}.{self.count}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+                command, stdin=stdin, stdout=out, stderr=out
             )
         self.started.append(process)
         group.processes.append(process)
