@@ -41,11 +41,12 @@ set_exit(struct life *life, const Porthole__ContainerStatus *status)
 	if (status->text && *status->text)
 		snprintf(life->exit_text, sizeof(life->exit_text), "%s", status->text);
 	else if (status->exit_signal)
-		snprintf(life->exit_text, sizeof(life->exit_text), "killed by signal %u%s",
-		    status->exit_signal, status->out_of_memory ? " (out of memory)" : "");
+		snprintf(life->exit_text, sizeof(life->exit_text),
+		    "killed by signal %u%s", status->exit_signal,
+		    status->out_of_memory ? " (out of memory)" : "");
 	else
-		snprintf(life->exit_text, sizeof(life->exit_text), "exited with status %u",
-		    status->exit_status);
+		snprintf(life->exit_text, sizeof(life->exit_text),
+		    "exited with status %u", status->exit_status);
 	if (bytes == 0)
 		return;
 	size_t kept = bytes < LIFE_STDERR_BYTES_MAX ? bytes : LIFE_STDERR_BYTES_MAX;

@@ -2,8 +2,8 @@
  * life.h: the life of a container, as its shim tells it.                         [pure]
  *
  * The newest status counts.  Only an exit leaves something behind: how the server ended
- * and what it said last, until the container starts again.  All of it comes from outside:
- * it is cut here and escaped by whoever prints it.
+ * and what it said last, until the container starts again.  All of it comes from
+ * outside: it is cut here and escaped by whoever prints it.
  */
 #ifndef PORTHOLE_LIFE_H
 #define PORTHOLE_LIFE_H
@@ -44,11 +44,13 @@ bool life_update(struct life *life, const Porthole__ContainerStatus *status);
 /* "container starting" and so on, for the log. */
 const char *life_message(const struct life *life);
 
-/* The last whole lines of the tail in at most bytes_max bytes, without the newline at the
- * end; of one longer line its end.  NULL if there is nothing. */
-const char *life_last_lines(const struct life *life, size_t bytes_max, size_t *out_bytes);
+/* The last whole lines of the tail in at most bytes_max bytes, without the newline at
+ * the end; of one longer line its end.  NULL if there is nothing. */
+const char *life_last_lines(
+    const struct life *life, size_t bytes_max, size_t *out_bytes);
 
-/* detail, and behind it the server's last lines if there are any.  The caller frees it. */
+/* detail, and behind it the server's last lines if there are any.  The caller frees it.
+ */
 char *life_detail_with_stderr(const struct life *life, const char *detail);
 
 #endif

@@ -29,6 +29,7 @@
 
 static const struct backend_user backend_user;
 
+static void drop_writing(struct call *call);
 static bool may_try_again(const struct call *call);
 static void try_again(struct call *call);
 
@@ -77,6 +78,9 @@ end_call(struct call *call)
 	call->writing = NULL;
 	free_pieces(call, NULL);
 	buf_done(&call->head);
+	free(call->doubt_text);
+	call->doubt_text = NULL;
+	call->in_doubt = false;
 	if (call->has_slot)
 		relay_give_slot(call->relay);
 }
@@ -110,6 +114,40 @@ call_fail(struct call *call, Porthole__CallFailed__Reason reason, const char *te
 	relay_touch(call->relay);
 	call->reusable = false;
 	end_call(call);
+}
+
+/* The server closed or refuses, which is also what is seen of one that dies: what is said
+ * of it waits for the relay to know. */
+static void
+doubt(struct call *call, Porthole__CallFailed__Reason reason, const char *text,
+    bool untouched, bool refused)
+{
+	if (call->state == CALL_OVER || call->in_doubt)
+		return;
+	call->in_doubt = true;
+	call->doubt_refused = refused;
+	call->doubt_reason = reason;
+	call->doubt_text = xstrdup(text);
+	call->doubt_untouched = untouched;
+	if (call->connection)
+		backend_put(call->connection, false);
+	call->connection = NULL;
+	drop_writing(call);
+	if (!relay_doubt(call->relay))
+		call_settle(call);
+}
+
+void
+call_settle(struct call *call)
+{
+	struct relay *relay = call->relay;
+	bool nobody_accepts = call->doubt_refused;
+
+	if (!call->in_doubt)
+		return;
+	call_fail(call, call->doubt_reason, call->doubt_text, call->doubt_untouched);
+	if (nobody_accepts)
+		relay_server_refused(relay);
 }
 
 /* ---- the request */
@@ -240,7 +278,9 @@ refused(struct call *call, int error)
 		return;
 	}
 	snprintf(text, sizeof(text), "the server's port does not accept: %s", strerror(-error));
-	call_fail(call, PORTHOLE__CALL_FAILED__REASON__SERVER_REFUSED, text, call->sent_bytes == 0);
+	/* ENOENT: of a unix socket. */
+	doubt(call, PORTHOLE__CALL_FAILED__REASON__SERVER_REFUSED, text, call->sent_bytes == 0,
+	    error == -ECONNREFUSED || error == -ENOENT);
 }
 
 static void
@@ -267,13 +307,10 @@ static void
 on_scope(struct call *call, const Porthole__HttpScope *scope)
 {
 	Porthole__CallFailed__Reason reason;
+	const char *refusal = relay_refusal(call->relay, &reason);
 
-	if (!relay_has_slot(call->relay, &reason)) {
-		call_fail(call, reason,
-		    reason == PORTHOLE__CALL_FAILED__REASON__BUSY
-		        ? "the container has no room for it"
-		        : "the container is stopping",
-		    true);
+	if (refusal) {
+		call_fail(call, reason, refusal, true);
 		return;
 	}
 	call->has_slot = true;
@@ -444,10 +481,8 @@ advance(struct call *call, size_t bytes)
 	relay_touch(call->relay);
 }
 
-/* The server reads no more: what is left of the request is dropped, its answer may still
- * come. */
 static void
-break_writing(struct call *call)
+drop_writing(struct call *call)
 {
 	call->write_broken = true;
 	while (call->writing) {
@@ -456,6 +491,14 @@ break_writing(struct call *call)
 		call->writing->cost_bytes = 0;
 		call->writing = call->writing->next;
 	}
+}
+
+/* The server reads no more: what is left of the request is dropped, its answer may still
+ * come. */
+static void
+break_writing(struct call *call)
+{
+	drop_writing(call);
 	link_call_stop(&call->link_call);
 	relay_touch(call->relay);
 }
@@ -645,7 +688,10 @@ on_bad(struct call *call, const struct answer_event *answer)
 		reason = PORTHOLE__CALL_FAILED__REASON__SERVER_CLOSED;
 	else if (answer->fault == ANSWER_HEAD_TOO_LARGE)
 		reason = PORTHOLE__CALL_FAILED__REASON__RESPONSE_HEAD_TOO_LARGE;
-	call_fail(call, reason, answer->reason, call->written_bytes == 0);
+	if (reason == PORTHOLE__CALL_FAILED__REASON__SERVER_CLOSED)
+		doubt(call, reason, answer->reason, call->written_bytes == 0, false);
+	else
+		call_fail(call, reason, answer->reason, call->written_bytes == 0);
 }
 
 /* The last events of the answer. */
@@ -760,8 +806,8 @@ on_end_of_stream(struct call *call, bool is_error)
 
 	answer_parser_finish(call->connection->parser, &answer);
 	if (answer.type == ANSWER_END && is_error)
-		call_fail(call, PORTHOLE__CALL_FAILED__REASON__SERVER_CLOSED,
-		    "the server's connection broke in the middle of its answer", false);
+		doubt(call, PORTHOLE__CALL_FAILED__REASON__SERVER_CLOSED,
+		    "the server's connection broke in the middle of its answer", false, false);
 	else if (answer.type == ANSWER_END) {
 		got.ended = true;
 		backend_watch(call->connection, false, false);
@@ -769,8 +815,8 @@ on_end_of_stream(struct call *call, bool is_error)
 	} else if (answer.type == ANSWER_BAD)
 		on_bad(call, &answer);
 	else
-		call_fail(call, PORTHOLE__CALL_FAILED__REASON__SERVER_CLOSED,
-		    "the server closed the connection", false);
+		doubt(call, PORTHOLE__CALL_FAILED__REASON__SERVER_CLOSED,
+		    "the server closed the connection", false, false);
 }
 
 /* What may be read: no more than the credit lets us pass on.  Before the head is whole,

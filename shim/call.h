@@ -83,6 +83,12 @@ struct call {
 	bool promised_trailers;
 	bool end_pending; /* the last events wait for credit */
 	bool reusable;
+	/* in doubt: the server closed or refused, and may have died */
+	bool in_doubt;
+	bool doubt_refused; /* nothing accepts on the port */
+	bool doubt_untouched;
+	Porthole__CallFailed__Reason doubt_reason;
+	char *doubt_text; /* owned */
 };
 
 #define CALL_OF(call_) ((struct call *)(void *)(call_))
@@ -98,6 +104,9 @@ void call_on_event(struct call *call, const Porthole__Event *event, struct paylo
 void call_on_room(struct call *call);
 /* Writes what has come in this turn. */
 void call_write(struct call *call);
+
+/* The server lives: a call in doubt fails with what was seen. */
+void call_settle(struct call *call);
 
 /* Ends it with call_failed.  text is copied. */
 void call_fail(struct call *call, Porthole__CallFailed__Reason reason, const char *text,

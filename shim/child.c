@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "proto/base/alloc.h"
@@ -554,6 +555,46 @@ child_terminate(struct child *c, uint64_t grace_ms)
 		c->kill_at = at;
 	uv_timer_start(
 	    &c->timer, on_timer, grace_ms ? CHILD_POLL_MS : 0, CHILD_POLL_MS);
+}
+
+/* Kills every child of ours.  Those of a process that dies come to us, so it is done until
+ * there is none. */
+static size_t
+kill_children(void)
+{
+	char path[64];
+	size_t count = 0;
+	int pid;
+
+	snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+	FILE *file = fopen(path, "re");
+	if (!file)
+		return 0;
+	while (fscanf(file, "%d", &pid) == 1)
+		count += kill(pid, SIGKILL) == 0;
+	fclose(file);
+	return count;
+}
+
+size_t
+child_kill_strays(void)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+	size_t killed = 0;
+
+	if (getpid() == 1)
+		return 0; /* the kernel does it, for whole sessions at once */
+	for (int ms = 0; ms < CHILD_KILL_WAIT_MS; ms++) {
+		pid_t pid;
+		while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
+			killed += ms > 0;
+		if (pid < 0 && errno == ECHILD)
+			break;
+		if (kill_children() == 0)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	return killed;
 }
 
 static void

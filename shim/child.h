@@ -123,6 +123,12 @@ int child_signal(struct child *c, int sig);
  */
 void child_terminate(struct child *c, uint64_t grace_ms);
 
+/*
+ * Kills what is still below this process, in whatever group or session: what the kernel
+ * does when PID 1 ends.  It blocks for CHILD_KILL_WAIT_MS at most.  Returns how many.
+ */
+size_t child_kill_strays(void);
+
 /* Stops watching.  No callback but on_closed comes any more; after it c may be
  * freed.  The command is left alone: end it before, or not at all. */
 void child_close(struct child *c, void (*on_closed)(void *arg));

@@ -16,6 +16,9 @@
 
 #define AT(member) offsetof(struct shim_config, member)
 
+/* In the order of enum shim_restart. */
+static const char *const restart_names[] = { "never", "on-failure", "always", NULL };
+
 static bool
 check_ingress(const char *text, struct text *reason)
 {
@@ -133,6 +136,23 @@ static const struct setting settings[] = {
 	    .also = "grace_period drain_timeout drain",
 	    .help =
 		"From SIGTERM to the end, all of it; the last 5 are the command's." },
+	{ .name = "restart",
+	    .kind = SETTING_CHOICE,
+	    .offset = AT(restart),
+	    .initial = "never",
+	    .choices = restart_names,
+	    .also = "restart_policy respawn",
+	    .help = "When the command is started again after it has ended by itself, 1 s\n"
+		    "later at first, a minute in the end." },
+	{ .name = "idle_exit",
+	    .kind = SETTING_DURATION,
+	    .offset = AT(idle_exit_ms),
+	    .initial = "0s",
+	    .max = SETTING_MS_DAY,
+	    .unit_ms = 1000,
+	    .value = "SECONDS",
+	    .also = "idle idle_timeout scale_down",
+	    .help = "So long without a call: drain and exit with 0.  0: never." },
 	{ .name = "stream_memory",
 	    .kind = SETTING_BYTES,
 	    .offset = AT(stream_memory_bytes_max),

@@ -35,6 +35,9 @@ struct shim_target {
 /* porthole-shim probe ready|live: asks a running shim, exits 0 for yes. */
 enum shim_probe { SHIM_PROBE_NONE, SHIM_PROBE_READY, SHIM_PROBE_LIVE };
 
+/* When the command is started again after it has ended by itself. */
+enum shim_restart { SHIM_RESTART_NEVER, SHIM_RESTART_ON_FAILURE, SHIM_RESTART_ALWAYS };
+
 /* All is owned by the struct but what says borrowed. */
 struct shim_config {
 	struct setting_list ingress; /* none: the shim only runs the command */
@@ -46,6 +49,8 @@ struct shim_config {
 	int64_t grace_ms;           /* from SIGTERM to the end, all of it */
 	int64_t startup_timeout_ms; /* until the server accepts; 0: none */
 	int64_t stream_memory_bytes_max;
+	int64_t idle_exit_ms; /* without a call for so long: drain and end; 0: never */
+	int restart;          /* enum shim_restart */
 
 	int log_level;  /* enum log_level */
 	int log_format; /* enum log_format */

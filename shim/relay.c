@@ -60,6 +60,7 @@ struct uplink {
 	uint64_t barrier_bytes; /* draining: sent when all had been said */
 	bool barrier;
 	bool refused;       /* a call was: report free slots */
+	Porthole__ContainerStatus__State hello_state; /* what HELLO said */
 	const char *broken; /* why it is to be closed, after the message */
 	char broken_text[128];
 };
@@ -79,6 +80,14 @@ struct relay {
 	uint8_t id[CONTAINER_ID_BYTES];
 	size_t in_flight;
 	struct call *to_write;
+	bool ready;  /* the server accepts */
+	bool exited; /* the command has ended, as `reason` has it */
+	struct exit_reason reason;
+	char exit_text[EXIT_REASON_TEXT_BYTES + 16];
+	void *stderr_tail; /* owned; of the command that ended */
+	size_t stderr_bytes;
+	int64_t idle_since_ms; /* the end of the last call */
+	uv_timer_t doubt;      /* runs while a call is in doubt */
 	bool draining;
 	bool drained;
 	bool stopping;
@@ -195,15 +204,25 @@ tick_shortage(struct relay *relay)
 		relay->shortage_ms = 0;
 }
 
-bool
-relay_has_slot(struct relay *relay, Porthole__CallFailed__Reason *out)
+static bool
+takes_calls(const struct relay *relay)
 {
+	return relay->ready && !relay->exited && !relay->draining && !is_short(relay) &&
+	    relay->in_flight < (size_t)relay->config->concurrency;
+}
+
+const char *
+relay_refusal(struct relay *relay, Porthole__CallFailed__Reason *out)
+{
+	*out = PORTHOLE__CALL_FAILED__REASON__BUSY;
+	if (takes_calls(relay))
+		return NULL;
 	if (relay->draining) {
 		*out = PORTHOLE__CALL_FAILED__REASON__DRAINING;
-		return false;
+		return "the container is stopping";
 	}
-	*out = PORTHOLE__CALL_FAILED__REASON__BUSY;
-	return relay->in_flight < (size_t)relay->config->concurrency && !is_short(relay);
+	return relay->ready && !relay->exited ? "the container has no room for it"
+	                                      : "the container's server does not accept now";
 }
 
 void
@@ -217,6 +236,7 @@ relay_give_slot(struct relay *relay)
 {
 	assert(relay->in_flight > 0);
 	relay->in_flight--;
+	relay->idle_since_ms = now_ms(relay);
 	relay->reports_due = true;
 	if (relay->shortage_ms)
 		relay->shortage_ms = SHORTAGE_MS_MIN; /* its connection serves another call */
@@ -253,17 +273,34 @@ relay_touch(struct relay *relay)
 
 /* ---- what is said */
 
+static Porthole__ContainerStatus__State
+state_now(const struct relay *relay)
+{
+	if (relay->exited)
+		return PORTHOLE__CONTAINER_STATUS__STATE__EXITED;
+	if (relay->draining)
+		return PORTHOLE__CONTAINER_STATUS__STATE__DRAINING;
+	return relay->ready ? PORTHOLE__CONTAINER_STATUS__STATE__READY
+	                    : PORTHOLE__CONTAINER_STATUS__STATE__STARTING;
+}
+
 static void
 set_status(const struct relay *relay, Porthole__ContainerStatus *status)
 {
 	size_t concurrency = (size_t)relay->config->concurrency;
 
-	status->state = relay->draining ? PORTHOLE__CONTAINER_STATUS__STATE__DRAINING
-	                                : PORTHOLE__CONTAINER_STATUS__STATE__READY;
+	status->state = state_now(relay);
+	if (relay->exited) {
+		status->exit_status = (uint32_t)relay->reason.status;
+		status->exit_signal = (uint32_t)relay->reason.signal;
+		status->out_of_memory = relay->reason.out_of_memory;
+		status->text = (char *)(uintptr_t)relay->reason.text;
+		status->stderr_tail =
+		    (ProtobufCBinaryData){ relay->stderr_bytes, relay->stderr_tail };
+	}
 	status->in_flight = (uint32_t)relay->in_flight;
-	status->free_slots = relay->draining || relay->in_flight >= concurrency || is_short(relay)
-	    ? 0
-	    : (uint32_t)(concurrency - relay->in_flight);
+	status->free_slots =
+	    takes_calls(relay) ? (uint32_t)(concurrency - relay->in_flight) : 0;
 }
 
 static void
@@ -286,6 +323,7 @@ say_hello(struct uplink *uplink)
 	Porthole__Batch part = PORTHOLE__BATCH__INIT;
 
 	set_status(relay, &status);
+	uplink->hello_state = status.state;
 	hello.version = PROTOCOL_VERSION;
 	hello.container = (ProtobufCBinaryData){ sizeof(relay->id), relay->id };
 	hello.function = relay->config->function;
@@ -583,7 +621,7 @@ on_welcome(void *arg, struct link *link, const Porthole__Welcome *welcome)
 	log_event(LOG_INFO, "registered", log_str("ingress", uplink->name),
 	    log_str("function", uplink->relay->config->function),
 	    log_hex("container", uplink->relay->id, 8));
-	if (uplink->relay->draining)
+	if (state_now(uplink->relay) != uplink->hello_state)
 		say_status(uplink);
 }
 
@@ -703,7 +741,7 @@ report_slots(struct relay *relay)
 	if (is_short(relay))
 		return; /* a tick will wake us */
 	relay->reports_due = false;
-	if (relay->draining || relay->in_flight >= (size_t)relay->config->concurrency)
+	if (!takes_calls(relay))
 		return;
 	for (size_t i = 0; i < relay->uplinks_count; i++) {
 		struct uplink *uplink = &relay->uplinks[i];
@@ -867,6 +905,8 @@ relay_start(struct relay *relay)
 	uv_timer_init(relay->loop, &relay->tick);
 	relay->tick.data = relay;
 	uv_timer_start(&relay->tick, on_tick, TICK_MS, TICK_MS);
+	uv_timer_init(relay->loop, &relay->doubt);
+	relay->doubt.data = relay;
 	for (size_t i = 0; i < relay->uplinks_count; i++)
 		uplink_dial(&relay->uplinks[i]);
 }
@@ -887,16 +927,113 @@ relay_drain(struct relay *relay)
 	}
 }
 
+/* ---- the server's life */
+
+static void
+say_status_to_all(struct relay *relay)
+{
+	for (size_t i = 0; i < relay->uplinks_count; i++)
+		if (relay->uplinks[i].state == UPLINK_REGISTERED)
+			say_status(&relay->uplinks[i]);
+}
+
 void
-relay_fail_calls(struct relay *relay, const char *text)
+relay_set_ready(struct relay *relay, bool ready)
+{
+	if (relay->ready == ready)
+		return;
+	relay->ready = ready;
+	relay->idle_since_ms = now_ms(relay);
+	say_status_to_all(relay);
+	/* Those that heard a refusal have to hear it behind that. */
+	relay->reports_due = true;
+}
+
+void
+relay_set_starting(struct relay *relay)
+{
+	relay->ready = relay->exited = false;
+	say_status_to_all(relay);
+}
+
+/* Every call, or only those in doubt, fails with how the command ended, or with what was
+ * seen of it. */
+static void
+fail_calls(struct relay *relay, bool in_doubt_only, const char *text)
 {
 	for (size_t i = 0; i < relay->uplinks_count; i++) {
 		struct link_call *call, *next;
 
-		HASH_ITER(hh, relay->uplinks[i].link.calls, call, next)
-			call_fail(CALL_OF(call), PORTHOLE__CALL_FAILED__REASON__CONTAINER_EXITED,
-			    text, false);
+		HASH_ITER(hh, relay->uplinks[i].link.calls, call, next) {
+			if (in_doubt_only && !CALL_OF(call)->in_doubt)
+				continue;
+			if (text)
+				call_fail(CALL_OF(call),
+				    PORTHOLE__CALL_FAILED__REASON__CONTAINER_EXITED, text,
+				    false);
+			else
+				call_settle(CALL_OF(call));
+		}
 	}
+}
+
+void
+relay_say_exit(struct relay *relay, const struct exit_reason *reason,
+    const void *stderr_tail, size_t stderr_bytes)
+{
+	relay->ready = false;
+	relay->exited = true;
+	relay->reason = *reason;
+	free(relay->stderr_tail);
+	relay->stderr_tail = NULL;
+	relay->stderr_bytes = stderr_bytes;
+	if (stderr_bytes > 0) {
+		relay->stderr_tail = xmalloc(stderr_bytes);
+		memcpy(relay->stderr_tail, stderr_tail, stderr_bytes);
+	}
+	snprintf(relay->exit_text, sizeof(relay->exit_text), "the server %s", reason->text);
+	say_status_to_all(relay);
+	uv_timer_stop(&relay->doubt);
+	fail_calls(relay, true, relay->exit_text);
+}
+
+void
+relay_fail_calls(struct relay *relay)
+{
+	fail_calls(relay, false, relay->exit_text);
+}
+
+static void
+on_doubt_over(uv_timer_t *timer)
+{
+	struct relay *relay = timer->data;
+
+	fail_calls(relay, true, relay->exited ? relay->exit_text : NULL);
+}
+
+bool
+relay_doubt(struct relay *relay)
+{
+	if (!relay->config->command)
+		return false;
+	if (relay->exited)
+		uv_timer_start(&relay->doubt, on_doubt_over, 0, 0);
+	else if (!uv_is_active((uv_handle_t *)&relay->doubt))
+		uv_timer_start(&relay->doubt, on_doubt_over, RELAY_DOUBT_MS, 0);
+	return true;
+}
+
+void
+relay_server_refused(struct relay *relay)
+{
+	if (relay->ready && relay->ops->on_refused)
+		relay->ops->on_refused(relay->ops_arg);
+}
+
+int64_t
+relay_idle_since_ms(const struct relay *relay)
+{
+	return relay->in_flight > 0 ? now_ms(relay) : relay->idle_since_ms;
 }
 
 void
@@ -930,7 +1067,9 @@ relay_stop(struct relay *relay, void (*on_closed)(void *arg), void *arg)
 	uv_check_stop(&relay->check);
 	uv_idle_stop(&relay->idle);
 	uv_timer_stop(&relay->tick);
-	relay->handles += 4;
+	uv_timer_stop(&relay->doubt);
+	relay->handles += 5;
+	uv_close((uv_handle_t *)&relay->doubt, handle_closed);
 	uv_close((uv_handle_t *)&relay->prepare, handle_closed);
 	uv_close((uv_handle_t *)&relay->check, handle_closed);
 	uv_close((uv_handle_t *)&relay->idle, handle_closed);
@@ -949,5 +1088,6 @@ relay_free(struct relay *relay)
 	batch_done(&relay->batch);
 	free(relay->uplinks);
 	free(relay->scratch);
+	free(relay->stderr_tail);
 	free(relay);
 }

@@ -18,13 +18,22 @@
 #include "shim/backend.h"
 #include "shim/call.h"
 #include "shim/config.h"
+#include "shim/exit_reason.h"
 
 struct relay;
 
 struct relay_ops {
 	/* Draining, and no call is left. */
 	void (*on_drained)(void *arg);
+
+	/* It is ready, but nothing accepts on the server's port.  May call
+	 * relay_set_ready.  NULL is fine. */
+	void (*on_refused)(void *arg);
 };
+
+/* A server that dies closes its connections before the news of its death comes: calls that
+ * it cut off wait for them this long. */
+#define RELAY_DOUBT_MS 50
 
 /* config and backend are borrowed. */
 struct relay *relay_new(uv_loop_t *loop, const struct shim_config *config,
@@ -36,8 +45,20 @@ void relay_start(struct relay *relay);
 /* Tells every ingress that nothing new is taken; on_drained follows, perhaps at once. */
 void relay_drain(struct relay *relay);
 
-/* Ends every call: the command has ended, how is in text. */
-void relay_fail_calls(struct relay *relay, const char *text);
+/* Does the server accept?  Not at first.  While it does not, the ingresses know the
+ * container as starting, and calls that are on their way are put back. */
+void relay_set_ready(struct relay *relay, bool ready);
+
+/* The command has ended: every ingress is told how, and what it said last.  Calls that its
+ * end has cut off fail.  Until relay_set_starting the container counts as ended. */
+void relay_say_exit(struct relay *relay, const struct exit_reason *reason,
+    const void *stderr_tail, size_t stderr_bytes);
+
+/* It is started again. */
+void relay_set_starting(struct relay *relay);
+
+/* Ends every call: the command has ended, as relay_say_exit was told. */
+void relay_fail_calls(struct relay *relay);
 
 /* Says goodbye and closes all links; on_closed when the loop has let go of everything. */
 void relay_stop(struct relay *relay, void (*on_closed)(void *arg), void *arg);
@@ -45,13 +66,21 @@ void relay_free(struct relay *relay);
 
 size_t relay_calls(const struct relay *relay);
 
+/* The loop's time at which the last call ended; now, while there is one. */
+int64_t relay_idle_since_ms(const struct relay *relay);
+
 /* ---- for call.c */
 
 struct backend *relay_backend(struct relay *relay);
 /* Memory for one read, CALL_READ_BYTES. */
 char *relay_scratch(struct relay *relay);
-/* May a call begin?  If not, *out says how it is refused. */
-bool relay_has_slot(struct relay *relay, Porthole__CallFailed__Reason *out);
+/* May a call begin?  NULL, or why not, and in *out how it is refused. */
+const char *relay_refusal(struct relay *relay, Porthole__CallFailed__Reason *out);
+/* A call was cut off by the server: call_settle follows within RELAY_DOUBT_MS, or the news
+ * that the command has ended.  False: there is no news to wait for. */
+bool relay_doubt(struct relay *relay);
+/* Nothing accepts on the server's port, and it has not died. */
+void relay_server_refused(struct relay *relay);
 void relay_take_slot(struct relay *relay);
 void relay_give_slot(struct relay *relay);
 /* A call with a slot got no connection to the server, for want of something that may come

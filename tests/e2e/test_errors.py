@@ -142,57 +142,56 @@ ACCEPTS = [
 
 
 @pytest.fixture(scope="module")
-def refused(tmp_path_factory):
-    """Nothing listens behind the shim: every request is answered with server_refused."""
-    stack = Stack(tmp_path_factory.mktemp("refused"))
-    server = stack.server()
+def closing(tmp_path_factory):
+    """The server closes every connection: every request is answered with server_closed."""
+    stack = Stack(tmp_path_factory.mktemp("closing"))
+    server = stack.server(lambda conn: None)
     stack.pair(server)
-    server.stop_listening()
     yield stack
     stack.close()
 
 
 @pytest.mark.parametrize("accept, kind", ACCEPTS, ids=lambda value: repr(value)[:40])
-def test_the_body_has_the_form_that_accept_prefers(refused, accept, kind):
-    answer = refused.ask(fields=[(b"Accept", accept)] if accept else [])
-    assert_error(answer, 502, "server_refused")
+def test_the_body_has_the_form_that_accept_prefers(closing, accept, kind):
+    answer = closing.ask(fields=[(b"Accept", accept)] if accept else [])
+    assert_error(answer, 502, "server_closed")
     assert (answer.get("Content-Type") or b"").split(b";")[0].strip() == kind
-    assert b"server_refused" in answer.body
+    assert b"server_closed" in answer.body
     if kind == b"application/json":
-        assert "server_refused" in json.dumps(json.loads(answer.body))
+        assert "server_closed" in json.dumps(json.loads(answer.body))
     if kind == b"text/html":
         assert b"<" in answer.body
 
 
-def test_an_error_for_head_has_no_body(refused):
-    client = refused.client()
+def test_an_error_for_head_has_no_body(closing):
+    client = closing.client()
     for _ in range(2):
         assert client.ask("HEAD").status == 502
     assert not client.buffer
 
 
-def test_an_error_leaves_the_connection_open(refused):
-    client = refused.client()
+def test_an_error_leaves_the_connection_open(closing):
+    client = closing.client()
     for _ in range(3):
-        assert_error(client.ask(), 502, "server_refused")
+        assert_error(client.ask(), 502, "server_closed")
 
 
-def test_an_error_carries_the_clients_request_id(refused):
-    answer = refused.ask(fields=[(b"X-Request-Id", b"mine-1")])
-    assert_error(answer, 502, "server_refused")
+def test_an_error_carries_the_clients_request_id(closing):
+    answer = closing.ask(fields=[(b"X-Request-Id", b"mine-1")])
+    assert_error(answer, 502, "server_closed")
     assert answer.get("X-Request-Id") == b"mine-1"
 
 
-def test_nothing_of_the_request_is_written_into_html(refused):
-    answer = refused.ask(target="/<script>alert(1)</script>", fields=[(b"Accept", b"text/html")],
+def test_nothing_of_the_request_is_written_into_html(closing):
+    answer = closing.ask(target="/<script>alert(1)</script>", fields=[(b"Accept", b"text/html")],
                          host=b"<b>".replace(b"<", b"l").replace(b">", b"g"))
     assert b"<script>alert" not in answer.body
 
 
-def test_an_error_while_the_client_still_uploads(refused):
-    client = refused.client()
+def test_an_error_while_the_client_still_uploads(closing):
+    client = closing.client()
     client.send(http.request("POST", fields=[(b"Content-Length", b"100000000")]) + b"x" * 1000)
-    assert_error(client.read_response(), 502, "server_refused")
+    assert_error(client.read_response(), 502, "server_closed")
 
 
 def test_an_error_after_a_whole_upload(pair, server):

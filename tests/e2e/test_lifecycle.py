@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -272,17 +273,20 @@ def test_the_port_of_a_command_is_found(stack):
     assert_answer(stack.ask())
 
 
-def test_registration_waits_until_the_port_accepts(stack, tmp_path):
-    """Before it does there is no container; calls of a known function would wait."""
+def test_calls_wait_for_a_container_that_is_starting(stack, tmp_path):
+    """Until its port accepts it is known, but gets nothing."""
     port, go = free_port(), tmp_path / "go"
     stack.ingress = stack.start_ingress()
     shim = stack.start_shim(stack.ingress, "--port", str(port), wait=False,
                             command=sample(port, "--after", str(go)))
     shim.wait_log("sample server waits")
-    assert stack.ask().status == 503
-    assert "registered" not in shim.log
+    stack.ingress.wait_log("container starting")
+    client = stack.client()
+    client.send(http.request("POST", body=b"x"))
+    assert "msg=ready" not in shim.log
     go.touch()
-    shim.wait_registered()
+    assert int(assert_answer(client.read_response()).body) in descendants(shim.pid)
+    assert re.search("container starting.*container ready", stack.ingress.log, re.S)
     assert_answer(stack.ask())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from harness import http
@@ -167,10 +169,35 @@ def test_an_answer_before_the_request_is_whole(shared):
 
 # ---- wrong
 
-def test_nothing_listens(pair, server):
+@pytest.mark.parametrize("method, body", [("GET", None), ("POST", b"abc")])
+def test_nothing_listens(pair, server, method, body):
     server.stop_listening()
-    assert_error(pair.ask(), 502, "server_refused")
-    assert_error(pair.ask("POST", body=b"abc"), 502, "server_refused")
+    assert_error(pair.ask(method, body=body), 502, "server_refused")
+
+
+def test_a_container_whose_port_refuses_is_out_until_it_accepts(stack, tmp_path):
+    """Other containers take its calls; without any they wait."""
+    path = str(tmp_path / "socket")
+    server = stack.server(serve(lambda request, conn: http.reply(body=b"old")), path=path)
+    stack.pair(server)
+    server.stop_listening()
+    server.drop_connections()
+    assert_error(stack.ask(), 502, "server_refused")
+    stack.ingress.wait_log("container starting")
+    waiting = stack.client()
+    waiting.send(http.request("POST", body=b"x"))
+    server.path = path + ".old"
+    os.rename(path, server.path)
+    again = stack.server(serve(lambda request, conn: http.reply(body=b"new")), path=path)
+    assert assert_answer(waiting.read_response()).body == b"new"
+    assert assert_answer(stack.ask()).body == b"new"
+    # One of two is out: the other has everything.
+    again.stop_listening()
+    again.drop_connections()
+    other = stack.server(serve(lambda request, conn: http.reply(body=b"other")))
+    stack.start_shim(stack.ingress, server=other)
+    statuses = [stack.ask("POST", body=b"x").status for _ in range(10)]
+    assert statuses.count(502) <= 1 and statuses.count(200) >= 9, statuses
 
 
 @pytest.mark.parametrize("raw", [

@@ -39,6 +39,9 @@ struct relay {
 	size_t concurrency;
 	bool draining;
 	int shortages;
+	bool may_have_died; /* calls that were cut off wait */
+	int doubts;
+	int refusals;
 	struct call *to_write;
 };
 
@@ -54,12 +57,25 @@ relay_scratch(struct relay *relay)
 	return relay->scratch;
 }
 
-bool
-relay_has_slot(struct relay *relay, Porthole__CallFailed__Reason *out)
+const char *
+relay_refusal(struct relay *relay, Porthole__CallFailed__Reason *out)
 {
 	*out = relay->draining ? PORTHOLE__CALL_FAILED__REASON__DRAINING
 			       : PORTHOLE__CALL_FAILED__REASON__BUSY;
-	return !relay->draining && relay->in_flight < relay->concurrency;
+	return relay->draining || relay->in_flight >= relay->concurrency ? "no" : NULL;
+}
+
+bool
+relay_doubt(struct relay *relay)
+{
+	relay->doubts++;
+	return relay->may_have_died;
+}
+
+void
+relay_server_refused(struct relay *relay)
+{
+	relay->refusals++;
 }
 
 void
@@ -1362,6 +1378,56 @@ test_out_of_descriptors(void **state)
 	finish(f);
 }
 
+/* What is seen of a server that closed or refuses is said when it is known to live. */
+static void
+test_in_doubt_until_the_server_is_known_to_live(void **state)
+{
+	struct fixture *f = *state;
+
+	f->relay.may_have_died = true;
+	ask(f, (struct ask){ "POST", CHUNKED, NULL, false });
+	int fd = server_accept(f);
+	close(fd);
+	RUN_UNTIL(f, f->relay.doubts == 1);
+	assert_true(only_call(f)->in_doubt);
+	assert_null(only_call(f)->connection);
+	assert_int_equal(f->relay.in_flight, 1);
+	send_text(f, "x", true); /* is taken, and goes nowhere */
+	settle(f);
+	assert_said(f, "");
+	call_settle(only_call(f));
+	assert_said(f, "failed:4 ");
+	assert_int_equal(f->relay.refusals, 0);
+	call_settle(only_call(f)); /* once */
+	finish(f);
+
+	/* It is known to have died: that counts. */
+	ask(f, (struct ask){ "GET", NONE, NULL, false });
+	close(server_accept(f));
+	RUN_UNTIL(f, f->relay.doubts == 2);
+	call_fail(only_call(f), PORTHOLE__CALL_FAILED__REASON__CONTAINER_EXITED, "died", false);
+	assert_said(f, "failed:8 ");
+	finish(f);
+
+	/* The client leaves meanwhile. */
+	ask(f, (struct ask){ "GET", NONE, NULL, false });
+	close(server_accept(f));
+	RUN_UNTIL(f, f->relay.doubts == 3);
+	call_free(only_call(f));
+	link_call_done(&f->call);
+	link_call_init(&f->call);
+
+	close(f->listen_fd);
+	f->listen_fd = -1;
+	ask(f, (struct ask){ "GET", NONE, NULL, false });
+	RUN_UNTIL(f, f->relay.doubts == 4);
+	assert_int_equal(f->relay.refusals, 0);
+	call_settle(only_call(f));
+	assert_said(f, "failed:3! ");
+	assert_int_equal(f->relay.refusals, 1);
+	finish(f);
+}
+
 static void
 test_other_scopes_are_refused(void **state)
 {
@@ -1458,6 +1524,7 @@ main(void)
 		TEST(a_server_that_closes_while_it_is_sent_to),
 		TEST(refused),
 		TEST(out_of_descriptors),
+		TEST(in_doubt_until_the_server_is_known_to_live),
 		TEST(other_scopes_are_refused),
 		TEST(a_cancel_in_every_state),
 	};

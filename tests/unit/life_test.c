@@ -29,7 +29,8 @@ test_states(void **state)
 	assert_true(say(&life, PORTHOLE__CONTAINER_STATUS__STATE__STARTING));
 	assert_string_equal(life_message(&life), "container starting");
 	assert_false(say(&life, PORTHOLE__CONTAINER_STATUS__STATE__STARTING));
-	assert_true(say(&life, (Porthole__ContainerStatus__State)99)); /* of the future */
+	assert_true(
+	    say(&life, (Porthole__ContainerStatus__State)99)); /* of the future */
 	assert_string_equal(life_message(&life), "container ready");
 	assert_true(say(&life, PORTHOLE__CONTAINER_STATUS__STATE__DRAINING));
 	assert_string_equal(life_message(&life), "container draining");
@@ -159,7 +160,8 @@ test_detail_with_stderr(void **state)
 	(void)state;
 	end_with(&life, "x\0y\nTraceback\nno more\n", 22);
 	text = life_detail_with_stderr(&life, "it died");
-	assert_string_equal(text, "it died; it said at last: x y | Traceback | no more");
+	assert_string_equal(
+	    text, "it died; it said at last: x y | Traceback | no more");
 	free(text);
 	life_done(&life);
 

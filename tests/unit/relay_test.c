@@ -42,7 +42,9 @@ struct fixture {
 	uint64_t credit_bytes; /* that WELCOME gives */
 	int listen_fd;
 	int drained;
+	int refused;
 	int goodbyes;
+	char failure[128]; /* the text of the last call.failed */
 	bool closed;
 	bool deaf; /* the ingress does not read */
 };
@@ -59,7 +61,13 @@ on_drained(void *arg)
 	((struct fixture *)arg)->drained++;
 }
 
-static const struct relay_ops ops = { .on_drained = on_drained };
+static void
+on_refused(void *arg)
+{
+	((struct fixture *)arg)->refused++;
+}
+
+static const struct relay_ops ops = { .on_drained = on_drained, .on_refused = on_refused };
 
 static void
 on_closed(void *arg)
@@ -71,14 +79,51 @@ on_closed(void *arg)
 
 static struct link_ops ingress_ops;
 
+static struct fixture *
+fixture_of(void *end)
+{
+	return (struct fixture *)(void *)((char *)end - offsetof(struct fixture, end));
+}
+
 static void
 ingress_on_goodbye(void *arg, struct link *link, const Porthole__Goodbye *goodbye)
 {
-	struct fixture *f =
-	    (struct fixture *)(void *)((char *)arg - offsetof(struct fixture, end));
+	struct fixture *f = fixture_of(arg);
 
 	end_on_goodbye(arg, link, goodbye);
 	f->goodbyes++;
+}
+
+static void
+ingress_on_event(void *arg, struct link_call *call, const Porthole__Event *event,
+    struct payload *payload)
+{
+	struct fixture *f = fixture_of(arg);
+
+	end_on_event(arg, call, event, payload);
+	if (event->kind_case == PORTHOLE__EVENT__KIND_CALL_FAILED)
+		snprintf(f->failure, sizeof(f->failure), "%s", event->call_failed->text);
+}
+
+static void
+ingress_on_status(void *arg, struct link *link, const Porthole__ContainerStatus *status)
+{
+	if (status->state == PORTHOLE__CONTAINER_STATUS__STATE__EXITED)
+		end_say(arg, "exited:%d%s %.*s ", (int)status->exit_signal,
+		    status->out_of_memory ? " (out of memory)" : "",
+		    (int)status->stderr_tail.len, (const char *)status->stderr_tail.data);
+	else if (status->state == PORTHOLE__CONTAINER_STATUS__STATE__STARTING)
+		end_say(arg, "starting ");
+	else
+		end_on_status(arg, link, status);
+}
+
+static void
+ingress_on_hello(void *arg, struct link *link, const Porthole__Hello *hello)
+{
+	end_on_hello(arg, link, hello);
+	if (hello->status->state == PORTHOLE__CONTAINER_STATUS__STATE__EXITED)
+		ingress_on_status(arg, link, hello->status);
 }
 
 /* A link to a new peer; what was heard stays. */
@@ -92,6 +137,9 @@ ingress_init(struct fixture *f)
 	memcpy(f->end.said, said, sizeof(said));
 	ingress_ops = end_ops;
 	ingress_ops.on_goodbye = ingress_on_goodbye;
+	ingress_ops.on_event = ingress_on_event;
+	ingress_ops.on_status = ingress_on_status;
+	ingress_ops.on_hello = ingress_on_hello;
 	f->end.link.ops = &ingress_ops;
 }
 
@@ -270,6 +318,7 @@ setup(void **state)
 	f->config.concurrency = 1;
 	f->config.stream_memory_bytes_max = 64 * 1024 * 1024;
 	f->relay = relay_new(&f->loop, &f->config, f->backend, &ops, f);
+	relay_set_ready(f->relay, true);
 	relay_start(f->relay);
 	RUN_UNTIL(f, f->end.said[0]);
 	assert_string_equal(f->end.said, "hello:f ");
@@ -458,6 +507,16 @@ test_it_dials_again(void **state)
 }
 
 static void
+say_exit(struct fixture *f)
+{
+	struct exit_reason reason = { .signal = 9,
+		.out_of_memory = true,
+		.text = "killed by signal 9 (out of memory)" };
+
+	relay_say_exit(f->relay, &reason, "last words", 10);
+}
+
+static void
 test_the_command_has_ended(void **state)
 {
 	struct fixture *f = *state;
@@ -465,11 +524,127 @@ test_the_command_has_ended(void **state)
 	registered(f);
 	struct link_call *call = ask(f);
 	int fd = server_accept(f);
-	relay_fail_calls(f->relay, "the server ended");
+	say_exit(f);
+	assert_said(f, "exited:9 (out of memory) last words ");
+	settle(f); /* its answer may still be read */
+	assert_int_equal(relay_calls(f->relay), 1);
+	relay_fail_calls(f->relay);
 	assert_said(f, "call.failed:1 ");
 	assert_int_equal(relay_calls(f->relay), 0);
+	assert_string_equal(f->failure, "the server killed by signal 9 (out of memory)");
 	forget(f, call);
 	close(fd);
+	/* What comes now waits at the ingress; it is told again to one that dials late. */
+	call = ask(f);
+	assert_said(f, "call.failed:2 ");
+	forget(f, call);
+	say_goodbye(f, PORTHOLE__GOODBYE__REASON__STOPPING);
+	assert_said(f, "hello:f exited:9 (out of memory) last words ");
+	registered(f);
+	relay_set_starting(f->relay);
+	assert_said(f, "starting ");
+	relay_set_ready(f->relay, true);
+	assert_said(f, "status:1 ");
+}
+
+static void
+test_a_call_that_the_end_cut_off_waits_for_the_news(void **state)
+{
+	static char *const command[] = { (char *)(uintptr_t) "server", NULL };
+	struct fixture *f = *state;
+
+	f->config.command = command;
+	f->config.concurrency = 5;
+	registered(f);
+	/* It comes. */
+	struct link_call *call = ask(f);
+	close(server_accept(f));
+	turn(f);
+	turn(f);
+	assert_string_equal(f->end.said, "");
+	say_exit(f);
+	assert_said(f, "exited:9 (out of memory) last words call.failed:1 ");
+	assert_string_equal(f->failure, "the server killed by signal 9 (out of memory)");
+	forget(f, call);
+	/* It has come already. */
+	relay_set_starting(f->relay);
+	relay_set_ready(f->relay, true);
+	RUN_UNTIL(f, strstr(f->end.said, "status:5 "));
+	f->end.said[0] = '\0';
+	call = ask(f);
+	int fd = server_accept(f);
+	say_exit(f);
+	assert_said(f, "exited:9 (out of memory) last words ");
+	close(fd);
+	assert_said(f, "call.failed:2 ");
+	assert_string_equal(f->failure, "the server killed by signal 9 (out of memory)");
+	forget(f, call);
+	/* It does not come: the server lives. */
+	relay_set_starting(f->relay);
+	relay_set_ready(f->relay, true);
+	RUN_UNTIL(f, strstr(f->end.said, "status:5 "));
+	f->end.said[0] = '\0';
+	call = ask(f);
+	uint64_t began_ms = uv_now(&f->loop);
+	close(server_accept(f));
+	assert_said(f, "call.failed:3 ");
+	assert_true(uv_now(&f->loop) - began_ms >= RELAY_DOUBT_MS);
+	assert_null(strstr(f->failure, "memory"));
+	assert_int_equal(f->refused, 0);
+	forget(f, call);
+}
+
+static void
+test_a_server_that_does_not_accept(void **state)
+{
+	struct fixture *f = *state;
+
+	registered(f);
+	relay_set_ready(f->relay, false);
+	assert_said(f, "starting ");
+	struct link_call *call = ask(f);
+	assert_said(f, "call.failed:1 ");
+	assert_string_equal(f->failure, "the container's server does not accept now");
+	forget(f, call);
+	settle(f);
+	/* Behind a refusal it is said twice: what is said before it counts for nothing. */
+	relay_set_ready(f->relay, true);
+	RUN_UNTIL(f, strstr(f->end.said, "status:1 "));
+	settle(f);
+	f->end.said[0] = '\0';
+	call = ask(f);
+	server_answer(f, server_accept(f));
+	assert_said(f, "http.response.start:2 http.response.body:2 ");
+	forget(f, call);
+	assert_int_equal(f->refused, 0);
+	close(f->listen_fd);
+	f->listen_fd = -1;
+	call = ask(f);
+	RUN_UNTIL(f, f->refused == 1);
+	assert_said(f, "call.failed:3 ");
+	forget(f, call);
+}
+
+static void
+test_when_the_last_call_ended(void **state)
+{
+	struct fixture *f = *state;
+	int64_t at = relay_idle_since_ms(f->relay);
+
+	registered(f);
+	settle(f);
+	assert_int_equal(relay_idle_since_ms(f->relay), at);
+	struct link_call *call = ask(f);
+	int fd = server_accept(f);
+	settle(f);
+	assert_int_equal(relay_idle_since_ms(f->relay), uv_now(&f->loop));
+	server_answer(f, fd);
+	RUN_UNTIL(f, relay_calls(f->relay) == 0);
+	int64_t ended = relay_idle_since_ms(f->relay);
+	assert_true(ended > at);
+	settle(f);
+	assert_int_equal(relay_idle_since_ms(f->relay), ended);
+	forget(f, call);
 }
 
 static void
@@ -499,6 +674,9 @@ main(void)
 		TEST(draining_waits_for_what_the_ingress_has_not_taken),
 		TEST(it_dials_again),
 		TEST(the_command_has_ended),
+		TEST(a_call_that_the_end_cut_off_waits_for_the_news),
+		TEST(a_server_that_does_not_accept),
+		TEST(when_the_last_call_ended),
 		TEST(stopped_in_the_middle),
 	};
 

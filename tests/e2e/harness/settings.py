@@ -71,3 +71,11 @@ def concurrency(value: int) -> list[str]:
 
 def grace(seconds: int) -> list[str]:
     return flag("grace", seconds)
+
+
+def restart(policy: str) -> list[str]:
+    return flag("restart", policy)
+
+
+def idle_exit(value: str) -> list[str]:
+    return flag("idle-exit", value)

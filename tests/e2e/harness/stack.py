@@ -162,7 +162,10 @@ class Stack:
                    **more: object) -> Shim:
         shim = Shim(self.log_path("shim"), ingress, extra=extra, **more)  # type: ignore[arg-type]
         self.add(shim)
-        return shim.wait_registered() if wait else shim
+        if wait:
+            shim.wait_registered()
+            shim.wait_log(r'msg="?ready"?')
+        return shim
 
     def start_relay(self, target: str | int, **more: object) -> Relay:
         """A bad line to the target, HOST:PORT or a port of this machine."""

@@ -1,7 +1,8 @@
 """A small HTTP server for shims to start: sample_server.py PORT [--after FILE]
 
-Answers with its process id; /hang never answers.  With --after it listens only once the
-file exists.  Ends on SIGTERM."""
+Answers with its process id; /hang never answers, /eat takes memory until it is killed,
+/exit/N ends with that status, /say/TEXT writes a line to standard error, /wait/FILE answers
+when the file exists.  With --after it listens only once the file exists.  Ends on SIGTERM."""
 
 from __future__ import annotations
 
@@ -20,6 +21,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path == "/hang":
             threading.Event().wait()
+        if self.path == "/eat":
+            eaten = []
+            while True:
+                eaten.append(b"x" * (1 << 20))
+        if self.path.startswith("/exit/"):
+            os._exit(int(self.path.removeprefix("/exit/")))
+        if self.path.startswith("/say/"):
+            print(self.path.removeprefix("/say/"), file=sys.stderr, flush=True)
+        while self.path.startswith("/wait/") and not os.path.exists(self.path.removeprefix("/wait")):
+            time.sleep(0.005)
         body = str(os.getpid()).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))

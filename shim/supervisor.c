@@ -1,0 +1,575 @@
+/* supervisor.c: the command's life, and what follows from it. */
+#include "shim/supervisor.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/base/alloc.h"
+#include "proto/base/log.h"
+#include "shim/backend.h"
+#include "shim/child.h"
+#include "shim/exit_reason.h"
+#include "shim/port_finder.h"
+#include "shim/readiness.h"
+#include "shim/relay.h"
+#include "shim/signals.h"
+
+enum stage { STARTING, SERVING, WAITING, DRAINING, ENDING };
+
+struct supervisor {
+	uv_loop_t loop;
+	const struct shim_config *config;
+	enum stage stage;
+	struct child child;
+	struct port_finder finder;
+	struct readiness readiness;
+	struct backend *backend; /* NULL without an ingress, like the relay */
+	struct relay *relay;
+	struct signals signals;
+	struct oom_watch oom_watch;
+	uv_timer_t deadline;   /* of finding the port, or of the drain */
+	uv_timer_t last_words; /* of a command that has ended */
+	uv_timer_t restart;
+	uv_timer_t oom_look;
+	uv_timer_t idle;
+	int port;            /* where the server listens; 0: not known yet */
+	bool asked_to_end;   /* it was we who ended the command */
+	bool timed_out;      /* because it did not become ready in time */
+	bool was_ready;      /* since the command was started */
+	int64_t ready_at_ms; /* loop time */
+	uint64_t restart_ms; /* the next pause */
+	int status;          /* our own, at the end */
+};
+
+static int64_t
+now_ms(struct supervisor *s)
+{
+	uv_update_time(&s->loop);
+	return (int64_t)uv_now(&s->loop);
+}
+
+static int
+fail(const char *what, const char *why)
+{
+	fprintf(stderr, "porthole-shim: %s: %s\n", what, why);
+	return 1;
+}
+
+/* ---- the end */
+
+static void
+on_relay_closed(void *arg)
+{
+	struct supervisor *s = arg;
+
+	uv_stop(&s->loop);
+}
+
+static uint64_t
+command_grace_ms(const struct supervisor *s)
+{
+	return s->config->grace_ms < SUPERVISOR_COMMAND_GRACE_MS
+		   ? (uint64_t)s->config->grace_ms
+		   : SUPERVISOR_COMMAND_GRACE_MS;
+}
+
+/* Nothing of the command is left: say goodbye. */
+static void
+leave(struct supervisor *s)
+{
+	s->stage = ENDING;
+	if (s->relay)
+		relay_stop(s->relay, on_relay_closed, s);
+	else
+		uv_stop(&s->loop);
+}
+
+static void
+stop_waiting(struct supervisor *s)
+{
+	readiness_stop(&s->readiness);
+	port_finder_stop(&s->finder);
+	uv_timer_stop(&s->deadline);
+	uv_timer_stop(&s->restart);
+	uv_timer_stop(&s->idle);
+}
+
+static void
+end_command(struct supervisor *s)
+{
+	s->stage = ENDING;
+	stop_waiting(s);
+	if (s->child.state == CHILD_IDLE) {
+		leave(s);
+		return;
+	}
+	if (s->child.state == CHILD_RUNNING)
+		s->asked_to_end = true;
+	child_terminate(&s->child, command_grace_ms(s));
+}
+
+static void
+on_drained(void *arg)
+{
+	end_command(arg);
+}
+
+static void
+on_grace_over(uv_timer_t *timer)
+{
+	struct supervisor *s = timer->data;
+
+	log_event(LOG_WARN, "calls are cut off: the grace period is over",
+	    log_uint("calls", relay_calls(s->relay)));
+	end_command(s);
+}
+
+static void
+drain(struct supervisor *s, const char *why)
+{
+	int64_t wait_ms = s->config->grace_ms - SUPERVISOR_COMMAND_GRACE_MS;
+
+	log_event(LOG_INFO, "draining", log_str("why", why),
+	    log_uint("calls", relay_calls(s->relay)));
+	stop_waiting(s);
+	s->stage = DRAINING;
+	uv_timer_start(
+	    &s->deadline, on_grace_over, wait_ms > 0 ? (uint64_t)wait_ms : 0, 0);
+	relay_drain(s->relay);
+}
+
+/* ---- signals */
+
+/* Only an init: the command has the whole grace. */
+static void
+pass_on(struct supervisor *s, int number)
+{
+	if (number == SIGTERM || number == SIGINT)
+		s->asked_to_end = true;
+	if (s->stage == WAITING && s->asked_to_end)
+		end_command(s);
+	else if (number == SIGTERM)
+		child_terminate(&s->child, (uint64_t)s->config->grace_ms);
+	else
+		(void)child_signal(&s->child, number);
+}
+
+static void
+on_signal(void *arg, int number)
+{
+	struct supervisor *s = arg;
+
+	if (!s->relay || (number != SIGTERM && number != SIGINT)) {
+		pass_on(s, number);
+		return;
+	}
+	if (s->stage == STARTING || s->stage == SERVING || s->stage == WAITING) {
+		drain(s, number == SIGTERM ? "SIGTERM" : "SIGINT");
+		return;
+	}
+	/* The second one: at once. */
+	(void)child_signal(&s->child, SIGKILL);
+	leave(s);
+}
+
+/* ---- becoming ready */
+
+static const struct relay_ops relay_ops;
+
+static void on_idle(uv_timer_t *timer);
+
+static void
+watch_idleness(struct supervisor *s)
+{
+	if (s->config->idle_exit_ms > 0)
+		uv_timer_start(&s->idle, on_idle, (uint64_t)s->config->idle_exit_ms, 0);
+}
+
+static void
+on_idle(uv_timer_t *timer)
+{
+	struct supervisor *s = timer->data;
+	int64_t idle_ms = now_ms(s) - relay_idle_since_ms(s->relay);
+
+	if (s->stage != SERVING)
+		watch_idleness(s);
+	else if (idle_ms >= s->config->idle_exit_ms)
+		drain(s, "idle");
+	else
+		uv_timer_start(
+		    timer, on_idle, (uint64_t)(s->config->idle_exit_ms - idle_ms), 0);
+}
+
+static void
+on_ready(void *arg, const struct sockaddr_storage *address, socklen_t address_bytes)
+{
+	struct supervisor *s = arg;
+	struct text text;
+
+	text_init_growing(&text);
+	address_print((const struct sockaddr *)address, address_bytes, &text);
+	log_event(LOG_INFO, "ready", log_str("server", text.data));
+	text_done(&text);
+	s->stage = SERVING;
+	s->was_ready = true;
+	s->ready_at_ms = now_ms(s);
+	backend_set_address(s->backend, address, address_bytes);
+	relay_set_ready(s->relay, true);
+	watch_idleness(s);
+}
+
+static void
+on_waiting(void *arg, uint64_t waited_ms, int error)
+{
+	(void)arg;
+	log_event(LOG_INFO, "waiting for the server to accept",
+	    log_uint("seconds", waited_ms / 1000), log_errno("error", error));
+}
+
+/* It is ended; on_command_exit goes on. */
+static void
+on_timeout(void *arg, uint64_t waited_ms, int error)
+{
+	struct supervisor *s = arg;
+
+	log_event(LOG_ERROR, "the server did not accept in time",
+	    log_uint("seconds", waited_ms / 1000), log_errno("error", error));
+	s->status = 1;
+	if (s->child.state == CHILD_IDLE) {
+		end_command(s);
+		return;
+	}
+	stop_waiting(s);
+	s->timed_out = true;
+	child_terminate(&s->child, command_grace_ms(s));
+}
+
+static const struct readiness_ops readiness_ops = {
+	.on_ready = on_ready,
+	.on_waiting = on_waiting,
+	.on_timeout = on_timeout,
+};
+
+static void
+wait_for_port(struct supervisor *s)
+{
+	struct readiness_options options = {
+		.port = s->port,
+		.unix_path = s->config->target.kind == SHIM_TARGET_UNIX
+				 ? s->config->target.path
+				 : NULL,
+		/* One that has been ready may take its time. */
+		.timeout_ms =
+		    s->was_ready ? 0 : (uint64_t)s->config->startup_timeout_ms,
+	};
+	int r = readiness_start(&s->readiness, &options);
+
+	if (r < 0) {
+		log_event(
+		    LOG_ERROR, "cannot wait for the server", log_errno("error", r));
+		s->status = 1;
+		end_command(s);
+	}
+}
+
+static void
+on_port_found(void *arg, int port)
+{
+	struct supervisor *s = arg;
+
+	uv_timer_stop(&s->deadline);
+	log_event(LOG_INFO, "found the port of the command", log_int("port", port));
+	s->port = port;
+	wait_for_port(s);
+}
+
+static void
+on_port_waiting(void *arg, uint64_t waited_ms)
+{
+	(void)arg;
+	log_event(LOG_INFO, "waiting for the command to listen",
+	    log_uint("seconds", waited_ms / 1000));
+}
+
+static void
+on_no_port(uv_timer_t *timer)
+{
+	struct supervisor *s = timer->data;
+
+	port_finder_stop(&s->finder);
+	on_timeout(s, (uint64_t)s->config->startup_timeout_ms, -ETIMEDOUT);
+}
+
+static const struct port_finder_ops finder_ops = {
+	.on_found = on_port_found,
+	.on_waiting = on_port_waiting,
+};
+
+/* Nothing accepts on a port that did: no more calls until something does again. */
+static void
+on_refused(void *arg)
+{
+	struct supervisor *s = arg;
+
+	if (s->stage != SERVING)
+		return;
+	log_event(LOG_WARN, "the server does not accept any more",
+	    log_uint("calls", relay_calls(s->relay)));
+	s->stage = STARTING;
+	relay_set_ready(s->relay, false);
+	wait_for_port(s);
+}
+
+static const struct relay_ops relay_ops = {
+	.on_drained = on_drained,
+	.on_refused = on_refused,
+};
+
+/* ---- the command */
+
+/* Returns -1 when it runs, else what would be our exit status. */
+static int
+start_command(struct supervisor *s)
+{
+	const struct shim_config *config = s->config;
+	struct child_options options = {
+		.port =
+		    config->target.kind == SHIM_TARGET_PORT ? config->target.port : 0,
+	};
+	struct child_failure failure;
+	bool finds = config->target.kind == SHIM_TARGET_FIND && s->relay;
+
+	s->stage = s->relay ? STARTING : SERVING;
+	s->was_ready = s->timed_out = s->asked_to_end = false;
+	s->port = options.port;
+	(void)oom_watch_look(&s->oom_watch);
+	if (finds) {
+		port_finder_start(&s->finder); /* before the command opens one */
+		if (config->startup_timeout_ms > 0)
+			uv_timer_start(&s->deadline, on_no_port,
+			    (uint64_t)config->startup_timeout_ms, 0);
+	}
+	if (child_start(&s->child, config->command, &options, &failure) < 0) {
+		port_finder_stop(&s->finder);
+		uv_timer_stop(&s->deadline);
+		fail(config->command[0], failure.reason);
+		return failure.exit_code;
+	}
+	if (s->relay && !finds)
+		wait_for_port(s);
+	return -1;
+}
+
+static void wait_to_restart(struct supervisor *s);
+
+static void
+on_restart(uv_timer_t *timer)
+{
+	struct supervisor *s = timer->data;
+
+	if (s->relay)
+		relay_set_starting(s->relay);
+	if (start_command(s) >= 0)
+		wait_to_restart(s);
+}
+
+static void
+wait_to_restart(struct supervisor *s)
+{
+	if (s->was_ready && now_ms(s) - s->ready_at_ms >= SUPERVISOR_RESTART_MS_MAX)
+		s->restart_ms = SUPERVISOR_RESTART_MS_MIN;
+	s->stage = WAITING;
+	s->status = 0;
+	log_event(
+	    LOG_INFO, "the command is started again", log_uint("in_ms", s->restart_ms));
+	uv_timer_start(&s->restart, on_restart, s->restart_ms, 0);
+	s->restart_ms = s->restart_ms * 2 < SUPERVISOR_RESTART_MS_MAX
+			    ? s->restart_ms * 2
+			    : SUPERVISOR_RESTART_MS_MAX;
+}
+
+static bool
+is_started_again(const struct supervisor *s, const struct exit_reason *reason)
+{
+	if (s->stage == DRAINING || s->stage == ENDING || s->asked_to_end)
+		return false;
+	if (s->config->restart == SHIM_RESTART_ALWAYS)
+		return true;
+	return s->config->restart == SHIM_RESTART_ON_FAILURE &&
+	       (s->timed_out || reason->signal || reason->status);
+}
+
+static void
+on_last_words(uv_timer_t *timer)
+{
+	struct supervisor *s = timer->data;
+
+	if (s->relay)
+		relay_fail_calls(s->relay);
+	if (s->stage == WAITING)
+		child_terminate(&s->child, command_grace_ms(s)); /* what it left */
+	else
+		end_command(s);
+}
+
+static void
+say_exit(struct supervisor *s, struct exit_reason *reason)
+{
+	if (s->timed_out)
+		snprintf(reason->text, sizeof(reason->text),
+		    "did not accept within %lld s",
+		    (long long)(s->config->startup_timeout_ms / 1000));
+	relay_say_exit(s->relay, reason, NULL, 0);
+}
+
+static void
+on_command_exit(void *arg, int status)
+{
+	struct supervisor *s = arg;
+	struct exit_reason reason;
+
+	exit_reason_make(&reason, status, oom_watch_look(&s->oom_watch));
+	/* A command that we ended has ended well. */
+	if (s->status == 0 && !s->asked_to_end)
+		s->status = child_status_code(status);
+	log_event(s->status == 0 ? LOG_INFO : LOG_WARN, "command ended",
+	    log_str("how", reason.text),
+	    log_bool("out_of_memory", reason.out_of_memory));
+	if (s->stage == STARTING && status == 0 && s->child.state == CHILD_LEFT)
+		log_event(LOG_WARN, "a server that goes into the background cannot be "
+				    "watched: start it in the foreground");
+	stop_waiting(s);
+	if (s->relay)
+		say_exit(s, &reason);
+	if (s->stage == ENDING)
+		return; /* on_command_gone follows */
+	if (is_started_again(s, &reason))
+		wait_to_restart(s);
+	else
+		s->stage = ENDING;
+	uv_timer_start(&s->last_words, on_last_words, SUPERVISOR_LAST_WORDS_MS, 0);
+}
+
+static void
+on_command_gone(void *arg)
+{
+	struct supervisor *s = arg;
+
+	if (s->stage == ENDING && !uv_is_active((uv_handle_t *)&s->last_words))
+		leave(s);
+}
+
+static const struct child_ops child_ops = {
+	.on_exit = on_command_exit,
+	.on_gone = on_command_gone,
+};
+
+static void
+on_oom_look(uv_timer_t *timer)
+{
+	struct supervisor *s = timer->data;
+
+	if (oom_watch_look(&s->oom_watch))
+		log_event(
+		    LOG_WARN, "a process of this container was killed: out of memory");
+}
+
+/* ---- start and stop */
+
+static void
+init_timers(struct supervisor *s)
+{
+	uv_timer_t *timers[] = { &s->deadline, &s->last_words, &s->restart,
+		&s->oom_look, &s->idle };
+
+	for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++) {
+		uv_timer_init(&s->loop, timers[i]);
+		timers[i]->data = s;
+	}
+}
+
+static void
+start_relay(struct supervisor *s)
+{
+	static const struct sockaddr_storage nowhere;
+
+	s->backend = backend_new(&s->loop, &nowhere, sizeof(nowhere));
+	s->relay = relay_new(&s->loop, s->config, s->backend, &relay_ops, s);
+}
+
+static void
+close_handles(struct supervisor *s)
+{
+	signals_close(&s->signals);
+	uv_close((uv_handle_t *)&s->deadline, NULL);
+	uv_close((uv_handle_t *)&s->last_words, NULL);
+	uv_close((uv_handle_t *)&s->restart, NULL);
+	uv_close((uv_handle_t *)&s->oom_look, NULL);
+	uv_close((uv_handle_t *)&s->idle, NULL);
+	readiness_close(&s->readiness, NULL);
+	port_finder_close(&s->finder, NULL);
+	child_close(&s->child, NULL);
+}
+
+/* Everything runs, or one line has been printed. */
+static int
+start(struct supervisor *s)
+{
+	if (s->config->ingress.count > 0)
+		start_relay(s);
+	if (s->config->command) {
+		int status = start_command(s);
+		if (status >= 0)
+			return status;
+		uv_timer_start(&s->oom_look, on_oom_look, OOM_WATCH_MS, OOM_WATCH_MS);
+	} else {
+		s->port = s->config->target.port;
+		wait_for_port(s);
+	}
+	if (s->relay)
+		relay_start(s->relay);
+	uv_run(&s->loop, UV_RUN_DEFAULT);
+	if (s->config->command) {
+		size_t strays = child_kill_strays();
+		if (strays > 0)
+			log_event(LOG_WARN,
+			    "processes that the command left were killed",
+			    log_uint("count", strays));
+	}
+	return s->status;
+}
+
+int
+supervisor_run(const struct shim_config *config, bool *out_clean)
+{
+	struct supervisor *s = xcalloc(1, sizeof(*s));
+
+	*out_clean = true;
+	s->config = config;
+	s->restart_ms = SUPERVISOR_RESTART_MS_MIN;
+	uv_loop_init(&s->loop);
+	oom_watch_init(&s->oom_watch, "");
+	if (child_init(&s->child, &s->loop, &child_ops, s) < 0 ||
+	    signals_start(&s->signals, &s->loop, on_signal, s) < 0) {
+		*out_clean = false;
+		return fail("cannot start", "out of descriptors");
+	}
+	readiness_init(&s->readiness, &s->loop, &readiness_ops, s);
+	port_finder_init(&s->finder, &s->loop, &finder_ops, s);
+	init_timers(s);
+	int status = start(s);
+	close_handles(s);
+	uv_run(&s->loop, UV_RUN_NOWAIT);
+	relay_free(s->relay);
+	if (s->backend)
+		backend_free(s->backend);
+	uv_run(&s->loop, UV_RUN_NOWAIT);
+	/* A resolver thread that waits for a slow server would keep exit() waiting. */
+	*out_clean = uv_loop_close(&s->loop) == 0;
+	if (*out_clean)
+		free(s);
+	return status;
+}
