@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
+import time
 
 import pytest
 
 from harness import http
 from harness.check import assert_answer
-from harness.program import resident_bytes
+from harness.program import resident_bytes, resident_peak_bytes
 from harness.server import serve, serve_heads
 
 SIZES = [0, 1, 4095, 4096, 65536, 65537, 10 << 20]
@@ -226,3 +227,55 @@ def test_a_large_body_is_not_collected(pair, server, direction):
     after = [resident_bytes(program.pid) for program in (pair.ingress, pair.shim)]
     for name, low, high in zip(("ingress", "shim"), before, after):
         assert high - low < size // 2, f"{name} grew from {low} to {high}"
+
+
+MEMORY_BYTES_MAX = 64 << 20
+SLOW_S = 10.0
+
+
+class Dawdler:
+    """Takes a body fast, so that windows widen; then slowly for a while; then fast again."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.slow_until: float | None = None
+
+    def take(self, piece: bytes) -> None:
+        self.total += len(piece)
+        if self.total < 64 << 20:
+            return
+        if self.slow_until is None:
+            self.slow_until = time.monotonic() + SLOW_S
+        if time.monotonic() < self.slow_until:
+            threading.Event().wait(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_a_gib_with_a_slow_reader_takes_little_memory(pair, server, direction):
+    size, reader = 1 << 30, Dawdler()
+
+    def handle(request: http.Request, conn) -> bytes | None:
+        for piece in conn.body_pieces(request, 60):
+            reader.take(piece)
+        if direction == "up":
+            return http.reply(body=b"%d" % reader.total)
+        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(size // len(PIECE)):
+            conn.send(PIECE, 60)
+        return None
+
+    server.script(serve_heads(handle))
+    client = pair.client()
+    if direction == "up":
+        client.send(http.request("POST", fields=[(b"Content-Length", b"%d" % size)]))
+        for _ in range(size // len(PIECE)):
+            client.send(PIECE, 60)
+        assert client.read_response(seconds=60).body == b"%d" % size
+    else:
+        client.send(http.request())
+        assert client.feed_body(client.read_final_head(), reader.take, 60) == size
+    assert reader.slow_until is not None and time.monotonic() > reader.slow_until
+    for program in (pair.ingress, pair.shim):
+        assert resident_peak_bytes(program.pid) < MEMORY_BYTES_MAX, program.name
