@@ -280,7 +280,7 @@ gateway_submit(struct gateway *gateway, struct exchange *exchange)
 		assign(container, exchange);
 		return;
 	}
-	if (gateway->waiting >= (size_t)gateway->config->queue_calls_max) {
+	if (function->queue_count >= (size_t)gateway->config->queue_calls_max) {
 		gateway_fail(gateway, exchange, ERROR_QUEUE_FULL,
 		    "too many calls wait for a container already");
 		return;

@@ -3,7 +3,7 @@
  *
  * Owns the ROUTER socket.  A call comes in with gateway_submit, is routed to a function by
  * its host, waits in that function's queue or goes to a container with room, and ends with
- * an answer or an error.  Bounds: queue_calls_max calls wait, for queue_wait_ms.
+ * an answer or an error.  Bounds: queue_calls_max calls of a function wait, for queue_wait_ms.
  *
  * Everything is for the loop's thread.  gateway_turn does what a loop's turn has to do:
  * read the socket until it is empty, then send what there is to say, one message a peer.

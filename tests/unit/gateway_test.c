@@ -106,6 +106,16 @@ submit(struct fixture *f, struct exchange *exchange, const char *host)
 		gateway_submit(f->gateway, exchange);
 }
 
+static struct exchange *
+ask_host(struct fixture *f, const char *host)
+{
+	struct exchange *exchange = begin(f, "GET", "/");
+
+	exchange_send_body(exchange, NULL, 0, NULL, true, NULL, 0);
+	submit(f, exchange, host);
+	return exchange;
+}
+
 /* A request without a body, on its way. */
 static struct exchange *
 ask(struct fixture *f, const char *method, const char *target)
@@ -677,9 +687,7 @@ test_routing(void **state)
 		{ "1234567890123456789012345678901234567890123456789012345678901234",
 		    0 } };
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		exchange = begin(f, "GET", "/");
-		exchange_send_body(exchange, NULL, 0, NULL, true, NULL, 0);
-		submit(f, exchange, cases[i].host);
+		exchange = ask_host(f, cases[i].host);
 		if (cases[i].shim == 0) {
 			assert_failed(f, exchange, ERROR_NO_SUCH_FUNCTION);
 			continue;
@@ -761,6 +769,28 @@ test_the_queue_is_bounded_in_calls_and_time(void **state)
 	assert_failed(f, first, ERROR_CONTAINER_LOST);
 	advance(f, f->config.queue_wait_ms / 2);
 	assert_failed(f, all[0], ERROR_NO_CONTAINER);
+}
+
+static void
+test_a_full_queue_is_that_of_its_function(void **state)
+{
+	enum { IN_FLIGHT = 1, WAITING = 10, ALL = IN_FLIGHT + WAITING };
+	struct fixture *f = *state;
+	struct exchange *all[ALL], *other[2];
+
+	registered(f, "one", IN_FLIGHT);
+	registered(f, "two", IN_FLIGHT);
+	for (int i = 0; i < ALL; i++)
+		all[i] = ask_host(f, "one.x");
+	assert_failed(f, ask_host(f, "one.x"), ERROR_QUEUE_FULL);
+	for (int i = 0; i < 2; i++)
+		other[i] = ask_host(f, "two.x");
+	assert_int_equal(other[1]->state, EXCHANGE_WAITING);
+	assert_int_equal(gateway_count(f->gateway).waiting, WAITING + 1);
+	for (int i = ALL; i-- > 0;)
+		leave(f, all[i]);
+	for (int i = 2; i-- > 0;)
+		leave(f, other[i]);
 }
 
 static void
@@ -1355,6 +1385,7 @@ main(void)
 		TEST(routing),
 		TEST(calls_wait_in_order),
 		TEST(the_queue_is_bounded_in_calls_and_time),
+		TEST(a_full_queue_is_that_of_its_function),
 		TEST(a_function_without_a_container_waits_for_one),
 		TEST(busy_closes_the_container_until_it_has_room),
 		TEST(refused_calls_keep_their_order),
