@@ -133,6 +133,17 @@ refuse(struct client *client, enum error_code error, const char *reason)
 }
 
 void
+client_break_answer(struct client *client)
+{
+	static const struct sockaddr nobody = { .sa_family = AF_UNSPEC };
+
+	/* connect(2): "may dissolve the association by connecting to an address with
+	 * sa_family set to AF_UNSPEC", which for TCP is a reset.  There is none elsewhere. */
+	if (client->responding && client->unframed && client->port)
+		(void)connect(client->fd, &nobody, sizeof(nobody));
+}
+
+void
 client_close(struct client *client, const char *why)
 {
 	if (client->state == CLIENT_CLOSING)
@@ -140,8 +151,10 @@ client_close(struct client *client, const char *why)
 	log_event(LOG_DEBUG, "connection closed", log_str("why", why),
 	    log_str("remote", client->address));
 	client->state = CLIENT_CLOSING;
-	if (client->exchange)
+	if (client->exchange) {
+		client_break_answer(client);
 		gateway_abandon(front_gateway(client->front), client->exchange, why);
+	}
 	shutdown(client->fd, SHUT_RDWR);
 	front_resume(client->front, client);
 }
@@ -291,7 +304,7 @@ begin(struct client *client)
 	client->body_bytes = 0;
 	client->head_since_ms = 0;
 	client->input_ms = client->output_ms = front_now_ms(front);
-	client->handled = client->responding = client->close_after = false;
+	client->handled = client->responding = client->close_after = client->unframed = false;
 	client->keep_alive = head->keep_alive && !front_is_draining(front);
 	client->http_1_0 = head->minor_version == 0;
 	client->wants_continue = head->expect_continue;

@@ -66,6 +66,7 @@ struct client {
 	bool handled;         /* libmicrohttpd has asked for the answer */
 	bool responding;      /* the response has been handed to libmicrohttpd */
 	bool close_after;     /* the response says so */
+	bool unframed;        /* the response ends with the connection */
 	bool peer_closed;     /* FIN has come */
 	bool reading_body;    /* the watch tells of incoming bytes */
 	bool keep_alive;      /* of the current request */
@@ -100,6 +101,10 @@ void client_on_response_done(struct client *client, bool complete);
 
 /* Ends the connection now; why goes into the log. */
 void client_close(struct client *client, const char *why);
+
+/* The answer will not be whole.  Where only the end of the connection could tell that, it
+ * is a reset: a plain end would look like that of a whole answer. */
+void client_break_answer(struct client *client);
 
 /* Deadlines. */
 void client_tick(struct client *client, int64_t now_ms);

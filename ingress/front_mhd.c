@@ -198,8 +198,10 @@ read_body(void *arg, uint64_t position, char *out, size_t bytes_max)
 		gateway_touch(client->front->gateway, exchange);
 		return (ssize_t)bytes;
 	}
-	if (exchange->error != ERROR_NONE)
+	if (exchange->error != ERROR_NONE) {
+		client_break_answer(client);
 		return MHD_CONTENT_READER_END_WITH_ERROR;
+	}
 	if (exchange->answer.whole) {
 		response_add_trailers(client);
 		return MHD_CONTENT_READER_END_OF_STREAM;
@@ -277,8 +279,10 @@ respond(struct client *client)
 	if (!response)
 		return MHD_NO;
 	if (!is_error && client->http_1_0 && !exchange->answer.has_length &&
-	    !exchange->answer.whole)
+	    !exchange->answer.whole) {
 		client->keep_alive = false; /* its end is that of the connection */
+		client->unframed = true;
+	}
 	client->responding = true;
 	client->response = response;
 	client->output_ms = client->front->now_ms;

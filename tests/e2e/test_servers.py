@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
 from harness import http
 from harness.check import assert_answer, assert_error
 from harness.peer import Closed
-from harness.server import serve
+from harness.server import serve, serve_heads
 
 
 def once(raw: bytes):
@@ -295,3 +296,37 @@ def test_a_truncated_body_is_never_a_short_answer(shared, raw):
                      else "server_malformed")
         raise Closed("said in words")
     assert b"0\r\n\r\n" not in client.buffer
+
+
+@pytest.mark.parametrize("end", ["the server", "the ingress"])
+def test_a_truncated_body_is_a_reset_where_nothing_else_would_tell(stack, server, end):
+    """For HTTP/1.0 the end of the connection is that of a body without a length."""
+    gate = server.gate()
+
+    def part(_request: http.Request, conn) -> None:
+        conn.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + http.chunk(b"abc"))
+        assert gate.wait(20)
+        conn.close()
+
+    server.script(serve_heads(part))
+    stack.pair(server, ["--drain-timeout-ms", "200"])
+    client = stack.client()
+    client.send(http.request(version=b"HTTP/1.0"))
+    assert client.read_until(b"abc")
+    if end == "the server":
+        gate.set()
+    else:
+        stack.ingress.signal(signal.SIGTERM)
+    client.sock.settimeout(5)
+    with pytest.raises(ConnectionResetError):
+        client.sock.recv(1)
+
+
+def test_a_body_that_ends_well_is_no_reset_for_http_1_0(shared):
+    shared.servers[0].script(serve(lambda request, conn: (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + http.chunked(b"abc"))))
+    client = shared.client()
+    client.send(http.request(version=b"HTTP/1.0"))
+    assert client.read_until(b"abc")
+    client.sock.settimeout(5)
+    assert client.sock.recv(1) == b""
