@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 
 from harness import http, settings
 from harness.check import assert_answer, assert_error
@@ -11,26 +12,32 @@ from harness.server import RawServer, serve
 
 
 class Turnstile:
-    """Holds each request until let through, and notes in which order they came."""
+    """Holds each request until let through, first come, first let, and notes in which order
+    they came."""
 
     def __init__(self, server: RawServer) -> None:
         self.server = server
         self.order: list[bytes] = []
         self.arrived: queue.Queue[bytes] = queue.Queue()
-        self.passes: queue.Queue[None] = queue.Queue()
+        self.passes = 0
+        self.held: list[object] = []
+        self.changed = threading.Condition()
         server.script(serve(self._hold))
 
     def _hold(self, request: http.Request, conn) -> bytes | None:
-        self.order.append(request.target)
+        ticket = object()
+        with self.changed:
+            self.order.append(request.target)
+            self.held.append(ticket)
         self.arrived.put(request.target)
-        while not conn.is_closed_now():
-            try:
-                self.passes.get(timeout=0.02)
-            except queue.Empty:
-                continue
-            if not conn.is_closed_now():
-                return http.reply(body=request.target)
-            self.passes.put(None)  # it was meant for another
+        with self.changed:
+            while not conn.is_closed_now():
+                if self.held.index(ticket) < self.passes:
+                    self.passes -= 1
+                    self.held.remove(ticket)
+                    return http.reply(body=request.target)
+                self.changed.wait(0.02)
+            self.held.remove(ticket)
         conn.close()
         return None
 
@@ -38,8 +45,9 @@ class Turnstile:
         return self.arrived.get(timeout=10)
 
     def let(self, count: int = 1) -> None:
-        for _ in range(count):
-            self.passes.put(None)
+        with self.changed:
+            self.passes += count
+            self.changed.notify_all()
 
 
 def ask_in_turn(stack, count: int, start: int = 0) -> list:

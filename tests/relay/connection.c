@@ -309,7 +309,7 @@ connection_cut(struct connection *connection, uint64_t now_ns)
 void
 connection_half_close(struct connection *connection, enum way way, uint64_t now_ns)
 {
-	if (connection->state == CONNECTION_LIVE)
+	if (connection->state == CONNECTION_LIVE || connection->state == CONNECTION_DIALLING)
 		pipe_put_end(&connection->pipe[way], PIPE_FIN, now_ns);
 }
 
