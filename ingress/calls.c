@@ -89,8 +89,8 @@ leave_container(struct exchange *exchange, const char *cancel)
 	exchange->container = NULL;
 	container->in_flight--;
 	exchange->gateway->in_flight--;
-	if (container->lost)
-		return;
+	if (container->lost || container->closed)
+		return; /* at a resume it is not named */
 	if (!cancel)
 		link_say_done(&container->link, number);
 	else if (was_sent)
@@ -146,8 +146,10 @@ gateway_abandon(struct gateway *gateway, struct exchange *exchange, const char *
 static bool
 has_room(const struct container *container)
 {
-	return !container->lost && !container->ignored && !container->draining &&
-	    !container->refuses && container->life.state == LIFE_READY && container->in_flight < container->concurrency &&
+	return !container->lost && !container->ignored && !container->closed &&
+	    !container->draining && !container->refuses &&
+	    container->life.state == LIFE_READY &&
+	    container->in_flight < container->concurrency &&
 	    container->gateway->now_ms - container->heard_ms < LINK_SUSPECT_MS;
 }
 

@@ -37,6 +37,21 @@ function_del_container(struct container *container)
 }
 
 void
+container_closed(struct container *container)
+{
+	if (!container->function || container->ignored) {
+		container_gone(container, "its link closed");
+		return;
+	}
+	container->closed = true;
+	container->closed_ms = container->gateway->now_ms;
+	link_suspend(&container->link);
+	log_event(LOG_INFO, "link closed", log_str("function", container->function->name),
+	    log_hex("container", container->id, 8),
+	    log_uint("in_flight", container->in_flight));
+}
+
+void
 container_gone(struct container *container, const char *why)
 {
 	struct gateway *gateway = container->gateway;
@@ -115,18 +130,22 @@ function_named(struct gateway *gateway, const char *name)
 }
 
 static void
-welcome(struct container *container)
+welcome(struct container *container, bool resumed)
 {
 	struct gateway *gateway = container->gateway;
 	Porthole__Welcome message = PORTHOLE__WELCOME__INIT;
 	Porthole__Batch part = PORTHOLE__BATCH__INIT;
-	uint8_t token[RESUME_TOKEN_BYTES];
+	struct link_calls calls = { NULL, 0 };
 
-	if (getrandom(token, sizeof(token), 0) != (ssize_t)sizeof(token))
-		abort();
+	if (resumed)
+		link_list_calls(&container->link, &calls);
 	message.version = PROTOCOL_VERSION;
 	message.ingress_epoch = (ProtobufCBinaryData){ sizeof(gateway->epoch), gateway->epoch };
-	message.resume_token = (ProtobufCBinaryData){ sizeof(token), token };
+	message.resume_token = (ProtobufCBinaryData){ sizeof(container->resume_token),
+		container->resume_token };
+	message.resumed = resumed;
+	message.n_calls = calls.count;
+	message.calls = calls.list;
 	message.initial_credit = STREAM_WINDOW_BYTES_INITIAL;
 	message.ping_interval_ms = PING_INTERVAL_MS;
 	message.silent_timeout_ms = (uint32_t)gateway->config->link_silent_timeout_ms;
@@ -137,6 +156,7 @@ welcome(struct container *container)
 	message.ingress_version = (char *)(uintptr_t)PORTHOLE_VERSION;
 	part.welcome = &message;
 	link_send_control(&container->link, &part);
+	free(calls.list);
 }
 
 /* A container that registers anew: what its old link carried is lost. */
@@ -171,6 +191,81 @@ hello_is_wrong(const Porthole__Hello *hello)
 	return NULL;
 }
 
+/* What a HELLO says, whether it resumes or not. */
+static void
+take_hello(struct container *container, const Porthole__Hello *hello)
+{
+	container->concurrency = hello->concurrency;
+	life_update(&container->life, hello->status);
+	container->draining = container->life.state == LIFE_DRAINING;
+	container->refuses = hello->status && container->refuses && hello->status->free_slots == 0;
+	container->link.initial_credit_bytes = hello->initial_credit;
+}
+
+/* Takes as long whatever the difference is. */
+static bool
+is_token(const uint8_t *token, const ProtobufCBinaryData *said)
+{
+	uint8_t difference = 0;
+
+	if (said->len != RESUME_TOKEN_BYTES)
+		return false;
+	for (size_t i = 0; i < RESUME_TOKEN_BYTES; i++)
+		difference |= token[i] ^ said->data[i];
+	return difference == 0;
+}
+
+/* The container that a HELLO resumes, or NULL: it registers anew. */
+static struct container *
+resumable(const struct function *function, const Porthole__Hello *hello)
+{
+	for (struct container *at = function->containers; at; at = at->function_next)
+		if (!at->ignored &&
+		    memcmp(at->id, hello->container.data, CONTAINER_ID_BYTES) == 0)
+			return is_token(at->resume_token, &hello->resume_token) ? at : NULL;
+	return NULL;
+}
+
+/* The container goes on over the connection of a stranger, who keeps the old one. */
+static void
+take_connection(struct container *container, struct container *stranger)
+{
+	struct gateway *gateway = container->gateway;
+	struct peer_id old = container->peer;
+
+	HASH_DEL(gateway->peers, container);
+	HASH_DEL(gateway->peers, stranger);
+	container->peer = stranger->peer;
+	stranger->peer = old;
+	HASH_ADD(hh, gateway->peers, peer.bytes, container->peer.length, container);
+	HASH_ADD(hh, gateway->peers, peer.bytes, stranger->peer.length, stranger);
+	stranger->ignored = true;
+	stranger->made_ms = gateway->now_ms;
+	container->closed = false;
+	container->heard_ms = container->said_ms = gateway->now_ms;
+	link_suspend(&container->link);
+	container->link.received_bytes = stranger->link.received_bytes;
+}
+
+static void
+resume(struct container *container, struct container *stranger, const Porthole__Hello *hello)
+{
+	struct gateway *gateway = container->gateway;
+	struct function *function = container->function;
+	int64_t silent_ms = gateway->now_ms - container->heard_ms;
+
+	take_connection(container, stranger);
+	take_hello(container, hello);
+	container->link.now_us = gateway->now_us;
+	link_resume(&container->link, hello->calls, hello->n_calls);
+	welcome(container, true);
+	log_event(LOG_INFO, "link resumed", log_str("function", function->name),
+	    log_hex("container", container->id, 8),
+	    log_uint("in_flight", container->in_flight), log_int("silent_ms", silent_ms));
+	container_activate(container);
+	gateway_dispatch(function);
+}
+
 static void
 log_life(const struct container *container)
 {
@@ -197,6 +292,7 @@ on_hello(void *arg, struct link *link, const Porthole__Hello *hello)
 	struct container *container = arg;
 	struct gateway *gateway = container->gateway;
 	const char *wrong = hello_is_wrong(hello);
+	(void)link;
 	struct function *function = NULL;
 
 	if (!wrong && container->function)
@@ -210,14 +306,18 @@ on_hello(void *arg, struct link *link, const Porthole__Hello *hello)
 		    wrong);
 		return;
 	}
+	struct container *old = resumable(function, hello);
+	if (old) {
+		resume(old, container, hello);
+		return;
+	}
 	memcpy(container->id, hello->container.data, CONTAINER_ID_BYTES);
-	container->concurrency = hello->concurrency;
-	life_update(&container->life, hello->status);
-	container->draining = container->life.state == LIFE_DRAINING;
-	link->initial_credit_bytes = hello->initial_credit;
+	if (getrandom(container->resume_token, RESUME_TOKEN_BYTES, 0) != RESUME_TOKEN_BYTES)
+		abort();
+	take_hello(container, hello);
 	gateway->strangers--;
 	function_add_container(function, container);
-	welcome(container);
+	welcome(container, false);
 	log_event(LOG_INFO, "container registered", log_str("function", function->name),
 	    log_hex("container", container->id, 8),
 	    log_uint("concurrency", container->concurrency));

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "ingress/gateway_tables.h"
 #include "proto/base/alloc.h"
@@ -127,6 +128,7 @@ receive_message(struct gateway *gateway, const struct link_message *message)
 	if (container->ignored)
 		return;
 	container->heard_ms = gateway->now_ms;
+	container->link.now_us = gateway->now_us;
 	if (message->too_many_frames)
 		wrong = "a message of too many frames";
 	else if (link_receive(&container->link, message->frame, message->frame_bytes,
@@ -149,9 +151,21 @@ probe_all(struct gateway *gateway)
 	struct container *container, *next;
 
 	HASH_ITER(hh, gateway->peers, container, next) {
+		if (container->closed)
+			continue;
 		link_send_ping(&container->link);
 		container_activate(container);
 	}
+}
+
+/* Of the clock that now_ms is of, but not the loop's: round trips are shorter than turns. */
+static int64_t
+now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
 bool
@@ -163,6 +177,7 @@ gateway_receive(struct gateway *gateway, int64_t now_ms)
 	int budget = RECEIVE_MESSAGES_MAX;
 
 	gateway->now_ms = now_ms;
+	gateway->now_us = now_us();
 	while (budget > 0 && link_socket_receive(gateway->socket, &message) > 0) {
 		receive_message(gateway, &message);
 		reap(gateway);
@@ -182,14 +197,14 @@ container_flush(struct container *container)
 {
 	struct gateway *gateway = container->gateway;
 
-	while (!container->lost && !container->ignored &&
+	container->link.now_us = gateway->now_us;
+	while (!container->lost && !container->ignored && !container->closed &&
 	    link_collect(&container->link, &gateway->batch)) {
 		int r = link_socket_send(gateway->socket, &container->peer, &gateway->batch);
 
 		batch_reset(&gateway->batch);
 		if (r < 0) {
-			container_gone(container,
-			    r == -EHOSTUNREACH ? "its link closed" : "its link is stuck");
+			container_closed(container);
 			return;
 		}
 		container->said_ms = gateway->now_ms;
@@ -201,6 +216,7 @@ gateway_flush(struct gateway *gateway)
 {
 	bool sent = gateway->active != NULL;
 
+	gateway->now_us = now_us();
 	while (gateway->active) {
 		struct container *container = gateway->active;
 
@@ -310,12 +326,19 @@ tick_container(struct container *container)
 			container_gone(container, "it said no HELLO in time");
 		return;
 	}
-	if (is_over(now_ms, container->heard_ms, gateway->config->link_silent_timeout_ms)) {
+	if (container->closed &&
+	    is_over(now_ms, container->closed_ms,
+	        gateway->config->link_closed_timeout_ms + RESUME_SLACK_MS)) {
+		container_gone(container, "its link closed and did not come back");
+		return;
+	}
+	if (is_over(now_ms, container->heard_ms,
+	        gateway->config->link_silent_timeout_ms + RESUME_SLACK_MS)) {
 		container_gone(container, "its link fell silent");
 		return;
 	}
 	tick_calls(gateway, container);
-	if (now_ms - container->said_ms >= PING_INTERVAL_MS) {
+	if (!container->closed && now_ms - container->said_ms >= PING_INTERVAL_MS) {
 		link_send_ping(&container->link);
 		container_activate(container);
 	}

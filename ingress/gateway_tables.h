@@ -5,8 +5,12 @@
  * container.c what a shim says.
  *
  * A peer is one ZeroMQ connection.  It is a stranger until its HELLO, then the link of a
- * container.  A container that is lost is taken out of the tables at once and freed at the
- * end of the turn, since its link may be in the middle of a message.
+ * container.  A container whose connection was closed stays, with its calls, for as long as
+ * it may be resumed.  At a resume it takes over the stranger's connection, and the stranger
+ * gets the old one, ignored: what still comes over that counts for nothing.
+ *
+ * A container that is lost is taken out of the tables at once and freed at the end of the
+ * turn, since its link may be in the middle of a message.
  */
 #ifndef PORTHOLE_GATEWAY_TABLES_H
 #define PORTHOLE_GATEWAY_TABLES_H
@@ -43,12 +47,15 @@ struct container {
 	bool active;  /* on gateway->active: its link may have output */
 	bool lost;    /* on gateway->lost, to be freed */
 	bool ignored; /* said goodbye to: nothing it says counts */
-	bool refuses; /* it was busy: closed until it reports free slots */
+	bool closed;  /* its connection was, since closed_ms: it may be resumed */
+	bool refuses; /* it was busy: no calls until it reports free slots */
 	bool draining;
 	struct life life; /* as its shim tells it */
 	unsigned concurrency;
 	unsigned in_flight;
+	uint8_t resume_token[RESUME_TOKEN_BYTES];
 	int64_t made_ms;
+	int64_t closed_ms;
 	int64_t heard_ms;
 	int64_t said_ms;
 	UT_hash_handle hh; /* gateway->peers, by peer id */
@@ -71,6 +78,7 @@ struct gateway {
 	uint64_t arrivals;
 	uint8_t epoch[INGRESS_EPOCH_BYTES];
 	int64_t now_ms;
+	int64_t now_us;
 	int probes_left;
 	bool draining;
 };
@@ -91,6 +99,8 @@ void gateway_lose_calls(struct container *container, const char *why);
 
 extern const struct link_ops container_link_ops;
 
+/* Its connection was closed: it may come back within link_closed_timeout_ms. */
+void container_closed(struct container *container);
 /* Takes it out of the tables; what it carried is lost. */
 void container_gone(struct container *container, const char *why);
 /* From now on nothing that this peer says counts; what it carried is lost. */

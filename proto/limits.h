@@ -36,6 +36,8 @@
 /* A stream's window at its start: outside the budget, so that every call gets going. */
 #define STREAM_WINDOW_BYTES_INITIAL (32 * 1024)
 #define STREAM_WINDOW_BYTES_MAX (16 * 1024 * 1024)
+/* What windows may grow to when the budget is short. */
+#define STREAM_WINDOW_BYTES_SHARED (256 * 1024)
 
 /* The head of an answer, as WELCOME may set its limit. */
 #define RESPONSE_HEAD_BYTES_DEFAULT (16 * 1024)
@@ -54,6 +56,12 @@
 /* Liveness: any message counts. */
 #define PING_INTERVAL_MS 1000
 #define LINK_SUSPECT_MS 3000
+/* How much longer than its windows for resuming an ingress waits: for the HELLO of a shim
+ * that dialled just in time. */
+#define RESUME_SLACK_MS 250
+/* A shim that resumes dials so often, and gives each try so long. */
+#define RESUME_REDIAL_MS 100
+#define RESUME_DIAL_TIMEOUT_MS 2000
 
 /* Dialling an ingress again: from the first to the last, doubled, with jitter. */
 #define REDIAL_MS_MIN 100

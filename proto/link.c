@@ -12,17 +12,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <utlist.h>
+
 #include "proto/base/alloc.h"
 #include "proto/limits.h"
 
-/* What one call may put into a batch before the next one has its turn. */
+/* What one call may send before the next one has its turn. */
 #define TURN_BYTES (64 * 1024)
+/* A call that sent more than this lately is a bulk one.  What was sent is forgotten by half
+ * every RECENT_US. */
+#define RECENT_BYTES_SMALL (64 * 1024)
+#define RECENT_US          250000
 /* Numbers in one `done` list. */
 #define DONE_MAX 1024
 /* So many of them are worth a batch of their own. */
 #define DONE_TELL 256
-/* What is received without being confirmed: a quarter of the window. */
-#define RECEIVED_TELL_BYTES (LINK_WINDOW_BYTES / 4)
 
 void
 link_init(struct link *link, enum link_side side, const struct link_ops *ops, void *arg,
@@ -36,6 +40,7 @@ link_init(struct link *link, enum link_side side, const struct link_ops *ops, vo
 	link->budget = budget;
 	link->initial_credit_bytes = STREAM_WINDOW_BYTES_INITIAL;
 	batch_init(&link->control);
+	link_window_init(&link->window);
 }
 
 void
@@ -60,40 +65,73 @@ link_next_number(const struct link *link)
 	return link->newest_number + 1;
 }
 
+static struct link_call *
+find(const struct link *link, uint64_t number)
+{
+	struct link_call *call;
+
+	HASH_FIND_BYHASHVALUE(
+	    hh, link->calls, &number, sizeof(number), hash_of(number), call);
+	return call;
+}
+
+/* ---- whose turn it is */
+
+static bool
+is_small(struct link_call *call)
+{
+	int64_t periods = (call->link->now_us - call->recent_at_us) / RECENT_US;
+
+	if (periods > 0) {
+		call->recent_bytes = periods < 64 ? call->recent_bytes >> periods : 0;
+		call->recent_at_us = call->link->now_us;
+	}
+	return call->recent_bytes <= RECENT_BYTES_SMALL;
+}
+
+static struct link_call **
+list_of(struct link_call *call)
+{
+	return call->turn == LINK_TURN_FIRST ? &call->link->first : &call->link->later;
+}
+
 static void
 enqueue(struct link_call *call)
 {
-	struct link *link = call->link;
-
-	if (call->queued || !link)
+	if (call->turn != LINK_TURN_NONE || !call->link)
 		return;
-	call->queued = true;
-	call->ready_next = NULL;
-	call->ready_previous = link->ready_tail;
-	if (link->ready_tail)
-		link->ready_tail->ready_next = call;
-	else
-		link->ready_head = call;
-	link->ready_tail = call;
+	call->turn = is_small(call) ? LINK_TURN_FIRST : LINK_TURN_LATER;
+	DL_APPEND2(*list_of(call), call, turn_previous, turn_next);
 }
 
 static void
 dequeue(struct link_call *call)
 {
-	struct link *link = call->link;
-
-	if (!call->queued)
+	if (call->turn == LINK_TURN_NONE)
 		return;
-	call->queued = false;
-	if (call->ready_previous)
-		call->ready_previous->ready_next = call->ready_next;
-	else
-		link->ready_head = call->ready_next;
-	if (call->ready_next)
-		call->ready_next->ready_previous = call->ready_previous;
-	else
-		link->ready_tail = call->ready_previous;
+	DL_DELETE2(*list_of(call), call, turn_previous, turn_next);
+	call->turn = LINK_TURN_NONE;
 }
+
+static void
+say_state(struct link_call *call)
+{
+	if (call->state_due || !call->link)
+		return;
+	call->state_due = true;
+	DL_APPEND2(call->link->states, call, state_previous, state_next);
+}
+
+static void
+state_is_said(struct link_call *call)
+{
+	if (!call->state_due)
+		return;
+	DL_DELETE2(call->link->states, call, state_previous, state_next);
+	call->state_due = false;
+}
+
+/* ---- calls */
 
 void
 link_call_init(struct link_call *call)
@@ -110,8 +148,11 @@ link_call_attach(struct link_call *call, struct link *link, uint64_t number)
 	assert(link->side == LINK_SHIM || call->out.head);
 	call->link = link;
 	call->number = number;
-	call->stop = call->cancel = call->state_due = false;
+	call->stop = call->cancel = false;
 	call->stop_heard = call->cancel_heard = false;
+	call->turn_left_bytes = 0;
+	call->recent_bytes = 0;
+	call->recent_at_us = link->now_us;
 	call->order = (struct event_order){ .websocket = call->order.websocket };
 	stream_in_done(&call->in);
 	stream_in_init(&call->in, link->budget);
@@ -129,6 +170,7 @@ link_call_detach(struct link_call *call)
 	if (!call->link)
 		return;
 	dequeue(call);
+	state_is_said(call);
 	HASH_DEL(call->link->calls, call);
 	stream_in_close(&call->in);
 	call->link = NULL;
@@ -149,13 +191,6 @@ link_call_send(struct link_call *call, Porthole__Event *event, struct payload *p
 	stream_out_append(&call->out, call->number, event, payload);
 	if (stream_out_next(&call->out))
 		enqueue(call);
-}
-
-static void
-say_state(struct link_call *call)
-{
-	call->state_due = true;
-	enqueue(call);
 }
 
 void
@@ -187,6 +222,8 @@ link_call_cancel(struct link_call *call)
 void
 link_say_done(struct link *link, uint64_t number)
 {
+	if (link->suspended)
+		return; /* it will not be named at the resume */
 	if (link->done_count == link->done_capacity) {
 		link->done_capacity = link->done_capacity ? link->done_capacity * 2 : 64;
 		link->done = xrealloc(link->done, link->done_capacity * sizeof(*link->done));
@@ -206,45 +243,54 @@ link_send_ping(struct link *link)
 	Porthole__Ping ping = PORTHOLE__PING__INIT;
 	Porthole__Batch part = PORTHOLE__BATCH__INIT;
 
-	ping.id = link->sent_bytes;
+	ping.id = link->window.sent_bytes;
 	part.ping = &ping;
 	link_send_control(link, &part);
-}
-
-static bool
-window_is_open(const struct link *link)
-{
-	return link->sent_bytes - link->sent_heard_bytes < LINK_WINDOW_BYTES;
 }
 
 /* States and pongs are held back from a peer that sends but does not read. */
 static bool
 may_speak(const struct link *link)
 {
-	return link->sent_bytes - link->sent_heard_bytes < 2 * (uint64_t)LINK_WINDOW_BYTES;
+	return link_window_under_way_bytes(&link->window) <
+	    link->window.window_bytes + LINK_UNHEARD_BYTES_MAX;
 }
 
-static bool
-has_states(const struct link *link)
+/* What events of small calls may take, and of others. */
+static size_t
+room_bytes(const struct link *link, enum link_turn turn)
 {
-	/* Calls with a state due are queued; only with the window shut is it worth a look. */
-	for (const struct link_call *call = link->ready_head; call; call = call->ready_next)
-		if (call->state_due)
-			return true;
-	return false;
+	uint64_t under_way_bytes = link_window_under_way_bytes(&link->window);
+	uint64_t window_bytes = link->window.window_bytes;
+
+	if (turn == LINK_TURN_FIRST)
+		window_bytes += LINK_FIRST_BYTES;
+	return under_way_bytes < window_bytes ? (size_t)(window_bytes - under_way_bytes) : 0;
 }
 
 bool
 link_has_output(const struct link *link)
 {
 	if (link->control.used_bytes > 0 ||
-	    link->received_bytes - link->received_told_bytes >= RECEIVED_TELL_BYTES)
+	    link->received_bytes - link->received_told_bytes >= LINK_TELL_BYTES)
 		return true;
-	if (!may_speak(link))
+	if (link->suspended)
 		return false;
-	if (link->pong_due || link->done_count >= DONE_TELL)
+	if (may_speak(link) && (link->pong_due || link->done_count >= DONE_TELL || link->states))
 		return true;
-	return link->ready_head && (window_is_open(link) || has_states(link));
+	return (link->first && room_bytes(link, LINK_TURN_FIRST) > 0) ||
+	    (link->later && room_bytes(link, LINK_TURN_LATER) > 0);
+}
+
+static void
+fill_state(struct link_call *call, Porthole__CallState *state)
+{
+	state->call = call->number;
+	state->next = call->in.next;
+	state->credit = stream_in_credit_bytes(&call->in);
+	state->stop = call->stop;
+	state->cancel = call->cancel;
+	stream_in_told(&call->in);
 }
 
 static void
@@ -254,31 +300,56 @@ collect_state(struct link_call *call, struct batch *batch)
 	Porthole__CallState *states[] = { &state };
 	Porthole__Batch part = PORTHOLE__BATCH__INIT;
 
-	state.call = call->number;
-	state.next = call->in.next;
-	state.credit = stream_in_credit_bytes(&call->in);
-	state.stop = call->stop;
-	state.cancel = call->cancel;
-	stream_in_told(&call->in);
+	fill_state(call, &state);
 	part.n_calls = 1;
 	part.calls = states;
 	batch_add(batch, &part);
-	call->state_due = false;
+	state_is_said(call);
 }
 
-/* One call's turn: as many of its events as its share allows. */
-static void
-collect_events(struct link_call *call, struct batch *batch)
+/* Events of a call, as far as its turn and the limit go.  Returns false if the limit, or
+ * the batch, was in the way. */
+static bool
+collect_events(struct link_call *call, struct batch *batch, size_t limit_bytes)
 {
-	size_t end_bytes = batch_bytes(batch) + TURN_BYTES;
+	const struct stream_event *event;
 
-	const struct stream_event *event = stream_out_next(&call->out);
+	while ((event = stream_out_next(&call->out)) && call->turn_left_bytes > 0) {
+		size_t before_bytes = batch_bytes(batch);
 
-	while (event && !batch_is_full(batch) && batch_has_room(batch, event) &&
-	    batch_bytes(batch) < end_bytes) {
+		if (before_bytes >= limit_bytes || batch_is_full(batch) ||
+		    !batch_has_room(batch, event))
+			return false;
 		batch_add_event(batch, event);
+		call->turn_left_bytes -= (int64_t)(batch_bytes(batch) - before_bytes);
+		call->recent_bytes += batch_bytes(batch) - before_bytes;
 		stream_out_sent(&call->out);
-		event = stream_out_next(&call->out);
+	}
+	return true;
+}
+
+/* Calls take turns, by bytes. */
+static void
+collect_turns(struct link *link, enum link_turn turn, struct batch *batch)
+{
+	struct link_call **list = turn == LINK_TURN_FIRST ? &link->first : &link->later;
+	size_t limit_bytes = room_bytes(link, turn);
+
+	while (*list) {
+		struct link_call *call = *list;
+
+		if (call->turn_left_bytes <= 0)
+			call->turn_left_bytes += TURN_BYTES;
+		if (!collect_events(call, batch, limit_bytes)) {
+			if (batch_bytes(batch) >= limit_bytes)
+				link_window_is_full(&link->window);
+			return;
+		}
+		dequeue(call);
+		if (stream_out_next(&call->out))
+			enqueue(call); /* behind the others */
+		else if (call->turn_left_bytes > 0)
+			call->turn_left_bytes = 0; /* nobody saves turns */
 	}
 }
 
@@ -314,44 +385,134 @@ link_collect(struct link *link, struct batch *batch)
 	assert(batch->used_bytes == 0 && batch->payloads_count == 0);
 	if (!link_has_output(link))
 		return false;
-
-	struct link_call *last = link->ready_tail;
-	struct link_call *call = may_speak(link) ? link->ready_head : NULL;
-	bool open = window_is_open(link);
 	collect_control(link, batch);
-	while (call && !batch_is_full(batch)) {
-		struct link_call *next = call->ready_next;
-		bool is_last = call == last;
-
-		if (call->state_due)
-			collect_state(call, batch);
-		if (open)
-			collect_events(call, batch);
-		if (!stream_out_next(&call->out))
-			dequeue(call);
-		else if (open) { /* had its turn */
-			dequeue(call);
-			enqueue(call);
-		}
-		if (is_last)
-			break;
-		call = next;
+	if (!link->suspended) {
+		while (link->states && may_speak(link) && !batch_is_full(batch))
+			collect_state(link->states, batch);
+		collect_turns(link, LINK_TURN_FIRST, batch);
+		collect_turns(link, LINK_TURN_LATER, batch);
 	}
-	link->sent_bytes += batch_bytes(batch);
+	link_window_sent(&link->window, batch_bytes(batch), link->now_us);
+	if (link->later && room_bytes(link, LINK_TURN_LATER) == 0)
+		link_window_is_full(&link->window);
 	return batch->used_bytes > 0;
 }
 
-/* ---- receiving */
+/* ---- a connection breaks, and another one takes its place */
 
-static struct link_call *
-find(const struct link *link, uint64_t number)
+void
+link_suspend(struct link *link)
 {
-	struct link_call *call;
-
-	HASH_FIND_BYHASHVALUE(
-	    hh, link->calls, &number, sizeof(number), hash_of(number), call);
-	return call;
+	link->suspended = true;
+	batch_reset(&link->control);
+	link->done_count = 0;
+	link->pong_due = false;
+	link->received_bytes = link->received_told_bytes = 0;
+	link_window_init(&link->window);
 }
+
+void
+link_list_calls(struct link *link, struct link_calls *out)
+{
+	struct link_call *call, *next;
+	size_t at = 0;
+
+	out->count = HASH_COUNT(link->calls);
+	out->list = NULL;
+	if (out->count == 0)
+		return;
+	out->list = xcalloc(out->count, sizeof(*out->list) + sizeof(**out->list));
+	Porthole__CallState *states = (Porthole__CallState *)(void *)(out->list + out->count);
+	HASH_ITER(hh, link->calls, call, next) {
+		out->list[at] = &states[at];
+		porthole__call_state__init(&states[at]);
+		fill_state(call, &states[at]);
+		state_is_said(call);
+		at++;
+	}
+}
+
+/* What is unsent has changed.  Nothing counts as sent lately: a scope that goes out again
+ * must not let those of later calls overtake it. */
+static void
+requeue(struct link_call *call)
+{
+	dequeue(call);
+	call->turn_left_bytes = 0;
+	call->recent_bytes = 0;
+	if (stream_out_next(&call->out))
+		enqueue(call);
+}
+
+static void
+resume_call(struct link *link, const Porthole__CallState *state)
+{
+	struct link_call *call = find(link, state->call);
+
+	if (!call)
+		return; /* it has ended here */
+	call->resumed = true;
+	if (stream_out_resume(&call->out, state->next, state->credit) < 0) {
+		link->ops->on_violation(link->arg, call, "call state",
+		    "at a resume it has other events than were sent");
+		return;
+	}
+	requeue(call);
+	if (state->stop && link->side == LINK_INGRESS && !call->stop_heard) {
+		call->stop_heard = true;
+		link->ops->on_stop(link->arg, call);
+		call = find(link, state->call);
+	}
+	if (call)
+		link->ops->on_room(link->arg, call);
+}
+
+/* The peer did not name it. */
+static void
+resume_unnamed(struct link *link, struct link_call *call)
+{
+	if (link->side == LINK_SHIM)
+		link->ops->on_done(link->arg, call);
+	else if (call->out.acknowledged > 0 || call->in.next > 0 ||
+	    stream_out_resume(&call->out, 0, 0) < 0)
+		link->ops->on_violation(
+		    link->arg, call, "HELLO", "it does not name a call that had arrived");
+	else
+		requeue(call);
+}
+
+void
+link_resume(struct link *link, Porthole__CallState *const *states, size_t count)
+{
+	size_t unnamed_count = 0;
+	struct link_call *call, *next;
+
+	link->suspended = false;
+	HASH_ITER(hh, link->calls, call, next)
+		call->resumed = false;
+	for (size_t i = 0; i < count; i++)
+		resume_call(link, states[i]);
+	/* By number: the end of a call may end others. */
+	uint64_t *unnamed = xmalloc((HASH_COUNT(link->calls) + 1) * sizeof(*unnamed));
+	HASH_ITER(hh, link->calls, call, next)
+		if (!call->resumed)
+			unnamed[unnamed_count++] = call->number;
+	for (size_t i = 0; i < unnamed_count; i++)
+		if ((call = find(link, unnamed[i])))
+			resume_unnamed(link, call);
+	free(unnamed);
+}
+
+void
+link_restart(struct link *link)
+{
+	assert(!link->calls);
+	link->suspended = false;
+	link->newest_number = 0;
+	link->done_count = 0;
+}
+
+/* ---- receiving */
 
 /* Does every event that announces a frame find it?  Nothing has been handed on yet. */
 static const char *
@@ -442,6 +603,8 @@ receive_event(struct link *link, const Porthole__Event *event, struct payload *p
 		wrong = "it is beyond the credit";
 		break;
 	case STREAM_IN_NEW:
+		if (stream_in_has_news(&call->in))
+			say_state(call);
 		wrong = event_check(event);
 		if (!wrong)
 			wrong = link->side == LINK_SHIM
@@ -458,9 +621,7 @@ receive_event(struct link *link, const Porthole__Event *event, struct payload *p
 static void
 receive_control(struct link *link, const Porthole__Batch *batch)
 {
-	if (batch->received_bytes > link->sent_heard_bytes &&
-	    batch->received_bytes <= link->sent_bytes)
-		link->sent_heard_bytes = batch->received_bytes;
+	link_window_heard(&link->window, batch->received_bytes, link->now_us);
 	if (batch->ping) {
 		link->pong_due = true;
 		link->pong_id = batch->ping->id;
@@ -474,12 +635,11 @@ receive_control(struct link *link, const Porthole__Batch *batch)
 }
 
 static void
-receive_batch(struct link *link, const Porthole__Batch *batch, struct payload *const *payloads)
+receive_calls(struct link *link, const Porthole__Batch *batch, struct payload *const *payloads)
 {
 	uint64_t opened_number = link->newest_number;
 	size_t used = 0;
 
-	receive_control(link, batch);
 	for (size_t i = 0; i < batch->n_calls; i++)
 		if (batch->calls[i]->call <= opened_number)
 			receive_state(link, batch->calls[i]);
@@ -500,6 +660,14 @@ receive_batch(struct link *link, const Porthole__Batch *batch, struct payload *c
 		if (call && link->side == LINK_SHIM)
 			link->ops->on_done(link->arg, call);
 	}
+}
+
+static void
+receive_batch(struct link *link, const Porthole__Batch *batch, struct payload *const *payloads)
+{
+	receive_control(link, batch);
+	if (!link->suspended) /* else nothing has been agreed on yet */
+		receive_calls(link, batch, payloads);
 	if (batch->goodbye && link->ops->on_goodbye)
 		link->ops->on_goodbye(link->arg, link, batch->goodbye);
 }

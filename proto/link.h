@@ -9,6 +9,16 @@
  * The ingress numbers calls, from 1, never again on the same link.  An event for a call
  * that has ended is dropped silently.
  *
+ * A link outlives its connection.  When that breaks, the owner suspends the link: calls and
+ * what they keep stay, what was to be said of the connection is forgotten.  On the next
+ * connection each side tells the other of every call what it has (link_list_calls, in
+ * HELLO and WELCOME); link_resume makes the rest unsent again.  Nothing is lost, and
+ * numbers tell what came before.
+ *
+ * What goes first: control, then what is said of calls, then events, of small calls before
+ * those of bulk ones, which take turns by bytes; all within the link's window
+ * (link_window.h).
+ *
  * Ownership: the owner embeds a link_call in its own call object and detaches it
  * (link_call_done) before freeing it.
  */
@@ -25,6 +35,7 @@
 #include "proto/base/arena.h"
 #include "proto/batch.h"
 #include "proto/event.h"
+#include "proto/link_window.h"
 #include "proto/stream.h"
 
 enum link_side { LINK_INGRESS, LINK_SHIM };
@@ -62,6 +73,13 @@ struct link_ops {
 	    const Porthole__ContainerStatus *status);
 };
 
+/* Whose turn it is to send events. */
+enum link_turn {
+	LINK_TURN_NONE,  /* nothing to send */
+	LINK_TURN_FIRST, /* a small call: before all others */
+	LINK_TURN_LATER, /* a bulk one */
+};
+
 struct link_call {
 	uint64_t number; /* 0: on no link */
 	struct link *link;
@@ -70,12 +88,18 @@ struct link_call {
 	struct event_order order; /* of what comes in */
 	bool stop;                /* to be said with every state from now on */
 	bool cancel;
-	bool state_due; /* something is to be said */
-	bool queued;    /* on the link's ready list */
+	bool state_due; /* on link->states: something is to be said */
 	bool stop_heard;
 	bool cancel_heard;
-	struct link_call *ready_next;
-	struct link_call *ready_previous;
+	bool resumed; /* the peer has named it at this resume */
+	enum link_turn turn;
+	int64_t turn_left_bytes; /* of its turn; negative: it had more than its share */
+	uint64_t recent_bytes;   /* sent lately: what makes a call a bulk one */
+	int64_t recent_at_us;
+	struct link_call *turn_next; /* link->first or link->later */
+	struct link_call *turn_previous;
+	struct link_call *state_next; /* link->states */
+	struct link_call *state_previous;
 	UT_hash_handle hh; /* link->calls, by number */
 };
 
@@ -87,8 +111,9 @@ struct link {
 	struct stream_budget *budget;
 	struct link_call *calls;
 	uint64_t newest_number;
-	struct link_call *ready_head; /* calls with something to send, in turn */
-	struct link_call *ready_tail;
+	struct link_call *states; /* calls of which something is to be said */
+	struct link_call *first;  /* calls with events to send */
+	struct link_call *later;
 	uint64_t initial_credit_bytes; /* what the peer gives a new stream */
 	uint64_t *done;                /* numbers to be said */
 	size_t done_count;
@@ -96,9 +121,10 @@ struct link {
 	struct batch control; /* packed control messages that wait */
 	uint64_t pong_id;     /* of the newest ping */
 	bool pong_due;
-	uint64_t sent_bytes;
-	uint64_t sent_heard_bytes; /* of them the peer has */
-	uint64_t received_bytes;
+	bool suspended; /* there is no connection, or nothing has been agreed on it yet */
+	int64_t now_us; /* set by the owner, at least once a turn */
+	struct link_window window; /* of what is sent */
+	uint64_t received_bytes;   /* since the connection was made */
 	uint64_t received_told_bytes;
 	uint64_t events_received;
 	uint64_t dropped_events; /* of calls that had ended */
@@ -131,6 +157,35 @@ void link_call_cancel(struct link_call *call);
  * and makes none by itself until DONE_TELL of them wait: a ping at the latest takes it. */
 void link_say_done(struct link *link, uint64_t number);
 
+/* ---- a connection breaks, and another one takes its place */
+
+/*
+ * From now on nothing is sent but control messages, and no event is taken: done, control
+ * messages that wait and both byte counts are forgotten.  Idempotent.
+ */
+void link_suspend(struct link *link);
+
+/*
+ * What is to be said of every call at a resume, for HELLO or WELCOME.  The result points
+ * into one block of memory, that the caller frees (free(out->list)).  *list is NULL if
+ * there is none.
+ */
+struct link_calls {
+	Porthole__CallState **list;
+	size_t count;
+};
+void link_list_calls(struct link *link, struct link_calls *out);
+
+/*
+ * The peer said of its calls what it has.  A call that it does not name: at the shim it has
+ * ended (on_done); at the ingress it never arrived, and is sent from its scope on, or, if
+ * it had arrived, the peer has broken a rule (on_violation).
+ */
+void link_resume(struct link *link, Porthole__CallState *const *states, size_t count);
+
+/* A new registration on this link: no call is left, numbers begin again. */
+void link_restart(struct link *link);
+
 /* Control messages are packed at once and go out with the next batch, before events. */
 void link_send_control(struct link *link, const Porthole__Batch *part);
 void link_send_ping(struct link *link);
@@ -152,8 +207,12 @@ int link_receive(struct link *link, const uint8_t *frame, size_t frame_bytes,
     struct payload *const *payloads, size_t payloads_count, const char **out_text)
     __attribute__((warn_unused_result));
 
-/* No event is sent while this many bytes are under way that the peer has not confirmed;
- * at twice as many nothing but control messages and confirmations. */
-#define LINK_WINDOW_BYTES (4 * 1024 * 1024)
+/* At so many bytes beyond the window that the peer has not confirmed nothing is sent but
+ * control messages and confirmations. */
+#define LINK_UNHEARD_BYTES_MAX (4 * 1024 * 1024)
+/* Small calls may overdraw the window by so much. */
+#define LINK_FIRST_BYTES (64 * 1024)
+/* What is received without being confirmed. */
+#define LINK_TELL_BYTES (32 * 1024)
 
 #endif

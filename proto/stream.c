@@ -14,6 +14,9 @@
  * reader who has taken everything before has said enough credit for them. */
 #define KEPT_BODY_BYTES_MAX (STREAM_WINDOW_BYTES_INITIAL / 2)
 
+/* Less is not worth acknowledging before it is consumed. */
+#define ACKNOWLEDGE_BYTES (64 * 1024)
+
 void
 stream_out_init(struct stream_out *out, uint64_t credit_bytes)
 {
@@ -211,6 +214,24 @@ stream_out_rewind(struct stream_out *out, uint64_t call, uint64_t credit_bytes)
 	out->credit_bytes = credit_bytes;
 }
 
+int
+stream_out_resume(struct stream_out *out, uint64_t next, uint64_t credit_bytes)
+{
+	uint64_t acknowledged = out->acknowledged;
+	uint64_t unsent_bytes = 0;
+	struct stream_event *event;
+
+	if (next < acknowledged || stream_out_acknowledge(out, next, credit_bytes) < 0)
+		return -EPROTO;
+	for (event = out->head; event && event->sequence < next; event = event->next)
+		; /* kept although it was acknowledged */
+	out->unsent = event;
+	for (; event; event = event->next)
+		unsent_bytes += event->cost_bytes;
+	out->sent_bytes = out->spent_bytes - unsent_bytes;
+	return 0;
+}
+
 void
 stream_in_init(struct stream_in *in, struct stream_budget *budget)
 {
@@ -221,31 +242,39 @@ stream_in_init(struct stream_in *in, struct stream_budget *budget)
 	};
 }
 
+/* Credit that was given cannot be taken back: the budget has it again when the peer has
+ * used it and the reader is done with it; or, when nothing more comes, all but what the
+ * reader has not taken. */
 static void
-shrink_to_what_is_held(struct stream_in *in)
+give_back(struct stream_in *in)
 {
-	uint64_t held = in->received_bytes - in->consumed_bytes;
-	uint64_t window = held > STREAM_WINDOW_BYTES_INITIAL ? held : STREAM_WINDOW_BYTES_INITIAL;
+	uint64_t given_bytes = in->closed ? in->received_bytes : in->told_credit_bytes;
+	uint64_t wanted_bytes = in->closed ? STREAM_WINDOW_BYTES_INITIAL : in->window_bytes;
+	uint64_t reserve_bytes;
 
-	if (window >= in->window_bytes)
-		return;
-	if (in->budget)
-		in->budget->used_bytes -= in->window_bytes - window;
-	in->window_bytes = window;
+	if (given_bytes > in->consumed_bytes + wanted_bytes)
+		wanted_bytes = given_bytes - in->consumed_bytes;
+	reserve_bytes = wanted_bytes - STREAM_WINDOW_BYTES_INITIAL;
+	if (in->reserved_bytes > reserve_bytes) {
+		in->budget->used_bytes -= in->reserved_bytes - reserve_bytes;
+		in->reserved_bytes = reserve_bytes;
+	}
 }
 
 void
 stream_in_close(struct stream_in *in)
 {
 	in->closed = true;
-	shrink_to_what_is_held(in);
+	if (in->budget)
+		give_back(in);
 }
 
 void
 stream_in_done(struct stream_in *in)
 {
 	if (in->budget)
-		in->budget->used_bytes -= in->window_bytes - STREAM_WINDOW_BYTES_INITIAL;
+		in->budget->used_bytes -= in->reserved_bytes;
+	in->reserved_bytes = 0;
 	in->window_bytes = STREAM_WINDOW_BYTES_INITIAL;
 	in->budget = NULL;
 }
@@ -265,21 +294,46 @@ stream_in_accept(struct stream_in *in, uint64_t sequence, uint64_t cost_bytes,
 	return STREAM_IN_NEW;
 }
 
+static uint64_t
+short_bytes(const struct stream_budget *budget)
+{
+	return budget->bytes_max / 4 * 3;
+}
+
 /* The reader keeps up, and the sender has used most of what it may: a wider window
  * lets more be under way. */
 static void
 widen(struct stream_in *in)
 {
 	struct stream_budget *budget = in->budget;
-	uint64_t more = in->window_bytes;
+	uint64_t window_bytes = in->window_bytes * 2;
+	uint64_t reserve_bytes = window_bytes - STREAM_WINDOW_BYTES_INITIAL;
+	uint64_t more = reserve_bytes > in->reserved_bytes
+	    ? reserve_bytes - in->reserved_bytes
+	    : 0; /* it still holds what it had before it was narrowed */
 
-	if (!budget || in->window_bytes * 2 > STREAM_WINDOW_BYTES_MAX)
+	if (window_bytes > STREAM_WINDOW_BYTES_MAX)
 		return;
-	if (budget->used_bytes + more > budget->bytes_max / 4 * 3)
+	if (budget->used_bytes + more > (window_bytes <= STREAM_WINDOW_BYTES_SHARED
+	            ? budget->bytes_max
+	            : short_bytes(budget)))
 		return;
 	budget->used_bytes += more;
-	in->window_bytes += more;
-	in->widened = true;
+	in->reserved_bytes += more;
+	in->window_bytes = window_bytes;
+	in->resized = true;
+}
+
+static void
+resize(struct stream_in *in)
+{
+	if (in->window_bytes > STREAM_WINDOW_BYTES_SHARED &&
+	    in->budget->used_bytes > short_bytes(in->budget)) {
+		in->window_bytes /= 2;
+		in->resized = true;
+	} else if (in->consumed_bytes == in->received_bytes &&
+	    in->received_bytes + in->window_bytes / 2 > in->told_credit_bytes)
+		widen(in);
 }
 
 void
@@ -287,30 +341,36 @@ stream_in_consume(struct stream_in *in, uint64_t cost_bytes)
 {
 	in->consumed_bytes += cost_bytes;
 	assert(in->consumed_bytes <= in->received_bytes);
-	if (in->closed) {
-		shrink_to_what_is_held(in);
+	if (!in->budget)
 		return;
-	}
-	if (!in->widened && in->consumed_bytes == in->received_bytes &&
-	    in->received_bytes + in->window_bytes / 2 > in->told_credit_bytes)
-		widen(in);
+	if (!in->resized && !in->closed)
+		resize(in);
+	if (in->closed || in->reserved_bytes > in->window_bytes - STREAM_WINDOW_BYTES_INITIAL)
+		give_back(in);
 }
 
 uint64_t
 stream_in_credit_bytes(const struct stream_in *in)
 {
-	return in->consumed_bytes + in->window_bytes;
+	uint64_t credit_bytes = in->consumed_bytes + in->window_bytes;
+
+	return credit_bytes > in->told_credit_bytes ? credit_bytes : in->told_credit_bytes;
 }
 
 bool
 stream_in_has_news(const struct stream_in *in)
 {
-	return stream_in_credit_bytes(in) >= in->told_credit_bytes + in->window_bytes / 4;
+	uint64_t step_bytes = in->window_bytes / 4;
+	uint64_t received_bytes = in->received_bytes - in->told_received_bytes;
+
+	return stream_in_credit_bytes(in) >= in->told_credit_bytes + step_bytes ||
+	    (received_bytes >= step_bytes && received_bytes >= ACKNOWLEDGE_BYTES);
 }
 
 void
 stream_in_told(struct stream_in *in)
 {
 	in->told_credit_bytes = stream_in_credit_bytes(in);
-	in->widened = false;
+	in->told_received_bytes = in->received_bytes;
+	in->resized = false;
 }

@@ -96,9 +96,22 @@ void stream_out_change_first(
 void stream_out_rewind(struct stream_out *out, uint64_t call, uint64_t credit_bytes);
 bool stream_out_is_whole(const struct stream_out *out);
 
+/*
+ * After a broken link the peer said again what it has and what may be spent: events from
+ * next on are unsent again.  Returns 0, or -EPROTO if next is below what it had
+ * acknowledged, or above what was sent.
+ */
+int stream_out_resume(struct stream_out *out, uint64_t next, uint64_t credit_bytes)
+    __attribute__((warn_unused_result));
+
 /* ---- the receiving end */
 
-/* Memory that windows beyond the initial one take, of all streams together. */
+/*
+ * Memory that windows beyond the initial one take, of all streams together.  Under three
+ * quarters of it windows grow as far as they may; the last quarter is for windows up to
+ * STREAM_WINDOW_BYTES_SHARED, so that readers who stall with wide ones leave enough to the
+ * others; and over three quarters the wide windows of those who still read shrink.
+ */
 struct stream_budget {
 	uint64_t bytes_max;
 	uint64_t used_bytes;
@@ -109,9 +122,11 @@ struct stream_in {
 	uint64_t received_bytes; /* cost of all accepted */
 	uint64_t consumed_bytes; /* cost of what the reader is done with */
 	uint64_t window_bytes;
+	uint64_t reserved_bytes; /* of the budget */
 	uint64_t told_credit_bytes;
-	bool widened; /* since the credit was said last */
-	bool closed;  /* nothing more comes */
+	uint64_t told_received_bytes; /* received_bytes when next was said last */
+	bool resized;                 /* since the credit was said last */
+	bool closed;                  /* nothing more comes */
 	struct stream_budget *budget;
 };
 
@@ -134,14 +149,15 @@ enum stream_in_verdict stream_in_accept(struct stream_in *in, uint64_t sequence,
     uint64_t cost_bytes, uint64_t need_bytes);
 
 /*
- * The reader is done with cost_bytes of what was accepted.  May widen the window: it
- * doubles, once for every credit that was said, while the reader has emptied it and the
- * budget is under three quarters.
+ * The reader is done with cost_bytes of what was accepted.  May resize the window, once for
+ * every credit that was said: it doubles while the reader has emptied it and the budget
+ * allows it, and halves when the budget is short.
  */
 void stream_in_consume(struct stream_in *in, uint64_t cost_bytes);
 
-/* Has enough changed to be worth saying?  A quarter of the window, so that a bulk
- * sender never waits and a small call says nothing. */
+/* Has enough changed to be worth saying?  A quarter of the window, consumed, so that a
+ * bulk sender never waits and a small call says nothing; or received, so that the sender
+ * need not keep what a stalled reader has in its memory. */
 bool stream_in_has_news(const struct stream_in *in);
 
 /* The absolute credit to say now. */

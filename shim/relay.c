@@ -1,14 +1,8 @@
 /*
- * relay.c: links to ingresses, slots, turns.
- *
- * The life of a link: RESOLVING (a name) -> DIALLING -> HELLO -> REGISTERED, and from
- * anywhere to WAITING, when the next try is due.  A link that ends takes its calls with it.
+ * relay.c: slots, turns, drain, what is told of the server.  What happens on one link is in
+ * uplink.c.
  */
-#include "shim/relay.h"
-
 #include <assert.h>
-#include <errno.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,98 +10,15 @@
 
 #include "proto/base/alloc.h"
 #include "proto/base/log.h"
-#include "proto/link_zmq.h"
+#include "shim/relay_tables.h"
 
-/* Messages read from one link before the others have their turn. */
-#define RECEIVE_MESSAGES_MAX 256
 /* Rounds of one turn before libuv has its turn. */
 #define ROUNDS_MAX 8
 #define TICK_MS    100
-/* How long ZeroMQ may go on sending when a link is closed on purpose. */
-#define GOODBYE_LINGER_MS 500
-/* A name that does not resolve is said this often. */
-#define RESOLVE_LOG_MS 60000
 /* Out of descriptors and the like: nothing is taken for so long, doubled while it lasts and no
  * call ends that might have given something back. */
 #define SHORTAGE_MS_MIN 100
 #define SHORTAGE_MS_MAX 1000
-
-enum uplink_state {
-	UPLINK_WAITING,
-	UPLINK_RESOLVING,
-	UPLINK_DIALLING,
-	UPLINK_HELLO, /* said, no WELCOME yet */
-	UPLINK_REGISTERED,
-};
-
-struct uplink {
-	struct relay *relay;
-	const struct endpoint *endpoint;
-	const char *name; /* as given */
-	enum uplink_state state;
-	struct link link;
-	struct link_socket *socket;
-	uv_poll_t poll;
-	uv_poll_t monitor_poll;
-	bool polling;
-	uv_getaddrinfo_t resolving;
-	int64_t since_ms; /* in this state */
-	int64_t wait_ms;  /* until the next try */
-	int64_t heard_ms;
-	int64_t said_ms;
-	int64_t resolve_logged_ms;
-	int64_t silent_timeout_ms;
-	uint64_t barrier_bytes; /* draining: sent when all had been said */
-	bool barrier;
-	bool refused;       /* a call was: report free slots */
-	Porthole__ContainerStatus__State hello_state; /* what HELLO said */
-	const char *broken; /* why it is to be closed, after the message */
-	char broken_text[128];
-};
-
-struct relay {
-	uv_loop_t *loop;
-	const struct shim_config *config;
-	struct backend *backend;
-	const struct relay_ops *ops;
-	void *ops_arg;
-	struct link_context *context;
-	struct arena arena;
-	struct stream_budget budget;
-	struct batch batch;
-	struct uplink *uplinks;
-	size_t uplinks_count;
-	uint8_t id[CONTAINER_ID_BYTES];
-	size_t in_flight;
-	struct call *to_write;
-	bool ready;  /* the server accepts */
-	bool exited; /* the command has ended, as `reason` has it */
-	struct exit_reason reason;
-	char exit_text[EXIT_REASON_TEXT_BYTES + 16];
-	void *stderr_tail; /* owned; of the command that ended */
-	size_t stderr_bytes;
-	int64_t idle_since_ms; /* the end of the last call */
-	uv_timer_t doubt;      /* runs while a call is in doubt */
-	bool draining;
-	bool drained;
-	bool stopping;
-	bool reports_due; /* a slot became free after a refusal */
-	int64_t short_since_ms;
-	int64_t shortage_ms; /* the present wait; 0: there was none of late */
-	uv_prepare_t prepare;
-	uv_check_t check;
-	uv_idle_t idle;
-	uv_timer_t tick;
-	int handles; /* still to be closed, while stopping */
-	int resolvers_left; /* that could not be stopped: they write into the uplinks */
-	void (*on_closed)(void *arg);
-	void *closed_arg;
-	char *scratch;
-};
-
-static const struct link_ops link_ops;
-
-static void uplink_dial(struct uplink *uplink);
 
 static int64_t
 now_ms(const struct relay *relay)
@@ -135,17 +46,9 @@ relay_new(uv_loop_t *loop, const struct shim_config *config, struct backend *bac
 		abort();
 	relay->uplinks_count = config->ingress.count;
 	relay->uplinks = xcalloc(relay->uplinks_count, sizeof(*relay->uplinks));
-	for (size_t i = 0; i < relay->uplinks_count; i++) {
-		struct uplink *uplink = &relay->uplinks[i];
-
-		uplink->relay = relay;
-		uplink->endpoint = &config->endpoints[i];
-		uplink->name = config->ingress.items[i];
-		uplink->wait_ms = REDIAL_MS_MIN / 2; /* doubled before it is used */
-		uplink->resolve_logged_ms = -RESOLVE_LOG_MS;
-		link_init(&uplink->link, LINK_SHIM, &link_ops, uplink, &relay->arena,
-		    &relay->budget);
-	}
+	for (size_t i = 0; i < relay->uplinks_count; i++)
+		uplink_init(&relay->uplinks[i], relay, &config->endpoints[i],
+		    config->ingress.items[i]);
 	return relay;
 }
 
@@ -273,8 +176,8 @@ relay_touch(struct relay *relay)
 
 /* ---- what is said */
 
-static Porthole__ContainerStatus__State
-state_now(const struct relay *relay)
+Porthole__ContainerStatus__State
+relay_state(const struct relay *relay)
 {
 	if (relay->exited)
 		return PORTHOLE__CONTAINER_STATUS__STATE__EXITED;
@@ -284,12 +187,12 @@ state_now(const struct relay *relay)
 	                    : PORTHOLE__CONTAINER_STATUS__STATE__STARTING;
 }
 
-static void
-set_status(const struct relay *relay, Porthole__ContainerStatus *status)
+void
+relay_set_status(const struct relay *relay, Porthole__ContainerStatus *status)
 {
 	size_t concurrency = (size_t)relay->config->concurrency;
 
-	status->state = state_now(relay);
+	status->state = relay_state(relay);
 	if (relay->exited) {
 		status->exit_status = (uint32_t)relay->reason.status;
 		status->exit_signal = (uint32_t)relay->reason.signal;
@@ -303,423 +206,7 @@ set_status(const struct relay *relay, Porthole__ContainerStatus *status)
 	    takes_calls(relay) ? (uint32_t)(concurrency - relay->in_flight) : 0;
 }
 
-static void
-say_status(struct uplink *uplink)
-{
-	Porthole__ContainerStatus status = PORTHOLE__CONTAINER_STATUS__INIT;
-	Porthole__Batch part = PORTHOLE__BATCH__INIT;
-
-	set_status(uplink->relay, &status);
-	part.container = &status;
-	link_send_control(&uplink->link, &part);
-}
-
-static void
-say_hello(struct uplink *uplink)
-{
-	struct relay *relay = uplink->relay;
-	Porthole__Hello hello = PORTHOLE__HELLO__INIT;
-	Porthole__ContainerStatus status = PORTHOLE__CONTAINER_STATUS__INIT;
-	Porthole__Batch part = PORTHOLE__BATCH__INIT;
-
-	set_status(relay, &status);
-	uplink->hello_state = status.state;
-	hello.version = PROTOCOL_VERSION;
-	hello.container = (ProtobufCBinaryData){ sizeof(relay->id), relay->id };
-	hello.function = relay->config->function;
-	hello.concurrency = (uint32_t)relay->config->concurrency;
-	hello.zone = relay->config->zone ? relay->config->zone : (char *)(uintptr_t) "";
-	hello.initial_credit = STREAM_WINDOW_BYTES_INITIAL;
-	hello.message_bytes_max = FRAME_BYTES_MAX;
-	hello.shim_version = (char *)(uintptr_t)PORTHOLE_VERSION;
-	hello.status = &status;
-	part.hello = &hello;
-	link_send_control(&uplink->link, &part);
-}
-
-static void
-say_goodbye(struct uplink *uplink, Porthole__Goodbye__Reason reason, const char *text)
-{
-	Porthole__Goodbye goodbye = PORTHOLE__GOODBYE__INIT;
-	Porthole__Batch part = PORTHOLE__BATCH__INIT;
-
-	goodbye.reason = reason;
-	goodbye.text = (char *)(uintptr_t)text;
-	part.goodbye = &goodbye;
-	link_send_control(&uplink->link, &part);
-}
-
-/* ---- a link's life */
-
-static void
-enter(struct uplink *uplink, enum uplink_state state)
-{
-	uplink->state = state;
-	uplink->since_ms = now_ms(uplink->relay);
-}
-
-static void
-on_wakeup(uv_poll_t *poll, int status, int events)
-{
-	(void)poll;
-	(void)status;
-	(void)events; /* the check handle does the work */
-}
-
-static void
-handle_closed(uv_handle_t *handle)
-{
-	struct relay *relay = handle->loop->data;
-
-	if (--relay->handles == 0 && relay->on_closed)
-		relay->on_closed(relay->closed_arg);
-}
-
-static void on_poll_closed(uv_handle_t *handle);
-
-/* Both watches go before the socket; it can be dialled again when they are gone. */
-static void
-close_socket(struct uplink *uplink, int linger_ms)
-{
-	if (uplink->polling) {
-		uplink->polling = false;
-		uplink->relay->handles += 2;
-		uv_close((uv_handle_t *)&uplink->poll, on_poll_closed);
-		uv_close((uv_handle_t *)&uplink->monitor_poll, on_poll_closed);
-	}
-	link_socket_close(uplink->socket, linger_ms);
-	uplink->socket = NULL;
-}
-
-static void
-on_poll_closed(uv_handle_t *handle)
-{
-	handle_closed(handle);
-}
-
-static void
-drop_calls(struct uplink *uplink)
-{
-	while (uplink->link.calls)
-		call_free(CALL_OF(uplink->link.calls));
-}
-
-/* The next try: later each time, and not all shims at once. */
-static void
-wait_to_dial(struct uplink *uplink)
-{
-	uint8_t random = 0;
-
-	(void)!getrandom(&random, sizeof(random), 0);
-	enter(uplink, UPLINK_WAITING);
-	uplink->wait_ms = uplink->wait_ms * 2 < REDIAL_MS_MAX ? uplink->wait_ms * 2
-	                                                      : REDIAL_MS_MAX;
-	uplink->since_ms -= uplink->wait_ms / 4 * random / 255;
-}
-
-static void
-uplink_down(struct uplink *uplink, const char *why)
-{
-	struct relay *relay = uplink->relay;
-
-	if (uplink->state == UPLINK_REGISTERED)
-		log_event(LOG_WARN, "link lost", log_str("ingress", uplink->name),
-		    log_str("why", why), log_uint("calls", HASH_COUNT(uplink->link.calls)));
-	else
-		log_event(LOG_DEBUG, "ingress not reached", log_str("ingress", uplink->name),
-		    log_str("why", why));
-	uplink->broken = NULL;
-	uplink->refused = uplink->barrier = false;
-	drop_calls(uplink);
-	close_socket(uplink, GOODBYE_LINGER_MS); /* a last word may be on its way */
-	link_done(&uplink->link);
-	link_init(&uplink->link, LINK_SHIM, &link_ops, uplink, &relay->arena, &relay->budget);
-	wait_to_dial(uplink);
-}
-
-static void
-dial_endpoint(struct uplink *uplink, const char *endpoint)
-{
-	struct relay *relay = uplink->relay;
-	const char *text;
-	int r = link_socket_dial(relay->context, endpoint, &uplink->socket, &text);
-
-	if (r < 0) {
-		uplink->socket = NULL;
-		log_event(LOG_WARN, text, log_str("ingress", endpoint), log_errno("error", r));
-		wait_to_dial(uplink);
-		return;
-	}
-	uv_poll_init(relay->loop, &uplink->poll, link_socket_fd(uplink->socket));
-	uv_poll_init(
-	    relay->loop, &uplink->monitor_poll, link_socket_monitor_fd(uplink->socket));
-	uv_poll_start(&uplink->poll, UV_READABLE, on_wakeup);
-	uv_poll_start(&uplink->monitor_poll, UV_READABLE, on_wakeup);
-	uplink->polling = true;
-	enter(uplink, UPLINK_DIALLING);
-}
-
-static void
-log_unresolved(struct uplink *uplink, const char *why)
-{
-	int64_t now = now_ms(uplink->relay);
-
-	if (now - uplink->resolve_logged_ms < RESOLVE_LOG_MS)
-		return;
-	uplink->resolve_logged_ms = now;
-	log_event(LOG_WARN, "the ingress's name does not resolve",
-	    log_str("ingress", uplink->name), log_str("why", why));
-}
-
-static void
-on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *addresses)
-{
-	struct uplink *uplink = request->data;
-	struct relay *relay = uplink->relay;
-	char host[NI_MAXHOST];
-	char endpoint[NI_MAXHOST + 32];
-
-	if (relay->stopping && relay->resolvers_left > 0 && status != UV_ECANCELED) {
-		relay->resolvers_left--;
-		uv_freeaddrinfo(addresses);
-		return;
-	}
-	relay->handles--;
-	if (status < 0 || relay->stopping) {
-		if (!relay->stopping)
-			log_unresolved(uplink, uv_strerror(status));
-		uv_freeaddrinfo(addresses);
-		wait_to_dial(uplink);
-		if (relay->stopping && relay->handles == 0 && relay->on_closed)
-			relay->on_closed(relay->closed_arg);
-		return;
-	}
-	if (getnameinfo(addresses->ai_addr, addresses->ai_addrlen, host, sizeof(host), NULL, 0,
-	        NI_NUMERICHOST)) {
-		uv_freeaddrinfo(addresses);
-		wait_to_dial(uplink);
-		return;
-	}
-	snprintf(endpoint, sizeof(endpoint),
-	    addresses->ai_family == AF_INET6 ? "tcp://[%s]:%u" : "tcp://%s:%u", host,
-	    (unsigned)uplink->endpoint->port);
-	uv_freeaddrinfo(addresses);
-	dial_endpoint(uplink, endpoint);
-}
-
-static void
-uplink_dial(struct uplink *uplink)
-{
-	const struct endpoint *endpoint = uplink->endpoint;
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC };
-
-	if (endpoint->kind == ENDPOINT_IPC || endpoint->host_kind != ENDPOINT_NAME) {
-		dial_endpoint(uplink, uplink->name);
-		return;
-	}
-	enter(uplink, UPLINK_RESOLVING);
-	uplink->resolving.data = uplink;
-	int r = uv_getaddrinfo(uplink->relay->loop, &uplink->resolving, on_resolved,
-	    endpoint->host, NULL, &hints);
-	if (r < 0) {
-		log_unresolved(uplink, uv_strerror(r));
-		wait_to_dial(uplink);
-		return;
-	}
-	uplink->relay->handles++;
-}
-
-/* ---- what an ingress says */
-
-static void
-break_later(struct uplink *uplink, const char *why)
-{
-	snprintf(uplink->broken_text, sizeof(uplink->broken_text), "%s", why);
-	uplink->broken = uplink->broken_text;
-}
-
-static struct link_call *
-on_open(void *arg, struct link *link, uint64_t number)
-{
-	struct uplink *uplink = arg;
-	struct call *call;
-
-	if (uplink->state != UPLINK_REGISTERED)
-		return NULL;
-	call = call_new(uplink->relay);
-	link_call_attach(&call->link_call, link, number);
-	return &call->link_call;
-}
-
-static void
-on_event(void *arg, struct link_call *call, const Porthole__Event *event,
-    struct payload *payload)
-{
-	struct uplink *uplink = arg;
-
-	call_on_event(CALL_OF(call), event, payload);
-	/* It was refused: say so when there is room again. */
-	if (CALL_OF(call)->state == CALL_OVER && !CALL_OF(call)->has_slot) {
-		uplink->refused = true;
-		uplink->barrier = false;
-	}
-}
-
-static void
-on_room(void *arg, struct link_call *call)
-{
-	(void)arg;
-	call_on_room(CALL_OF(call));
-}
-
-static void
-on_cancel(void *arg, struct link_call *call, const char *reason)
-{
-	(void)arg;
-	log_event(LOG_DEBUG, "call cancelled", log_uint("call", call->number),
-	    log_str("why", reason));
-	call_free(CALL_OF(call));
-}
-
-static void
-on_done(void *arg, struct link_call *call)
-{
-	(void)arg;
-	call_free(CALL_OF(call));
-}
-
-static void
-on_violation(void *arg, struct link_call *call, const char *event_text, const char *rule)
-{
-	char text[160];
-
-	(void)arg;
-	snprintf(text, sizeof(text), "the ingress sent %s: %s", event_text, rule);
-	log_event(LOG_WARN, "protocol violation", log_uint("call", call->number),
-	    log_str("what", text));
-	call_fail(CALL_OF(call), PORTHOLE__CALL_FAILED__REASON__PROTOCOL_VIOLATION, text, false);
-}
-
-static void
-on_welcome(void *arg, struct link *link, const Porthole__Welcome *welcome)
-{
-	struct uplink *uplink = arg;
-
-	if (uplink->state != UPLINK_HELLO)
-		return;
-	if (welcome->version != PROTOCOL_VERSION ||
-	    welcome->initial_credit < STREAM_WINDOW_BYTES_INITIAL) {
-		break_later(uplink, "its WELCOME cannot be understood");
-		return;
-	}
-	link->initial_credit_bytes = welcome->initial_credit;
-	backend_allow_heads(uplink->relay->backend, welcome->response_head_bytes_max);
-	uplink->silent_timeout_ms =
-	    welcome->silent_timeout_ms ? (int64_t)welcome->silent_timeout_ms : 10000;
-	uplink->wait_ms = REDIAL_MS_MIN / 2;
-	enter(uplink, UPLINK_REGISTERED);
-	log_event(LOG_INFO, "registered", log_str("ingress", uplink->name),
-	    log_str("function", uplink->relay->config->function),
-	    log_hex("container", uplink->relay->id, 8));
-	if (state_now(uplink->relay) != uplink->hello_state)
-		say_status(uplink);
-}
-
-static void
-on_goodbye(void *arg, struct link *link, const Porthole__Goodbye *goodbye)
-{
-	struct uplink *uplink = arg;
-
-	(void)link;
-	/* It gave us up while we did not speak: it will take us afresh. */
-	if (goodbye->reason != PORTHOLE__GOODBYE__REASON__STOPPING &&
-	    goodbye->reason != PORTHOLE__GOODBYE__REASON__STALE) {
-		log_event(LOG_ERROR, "the ingress refuses this shim",
-		    log_str("ingress", uplink->name), log_str("why", goodbye->text));
-		uplink->wait_ms = REDIAL_MS_MAX;
-	}
-	break_later(uplink, goodbye->text && *goodbye->text ? goodbye->text : "it said goodbye");
-}
-
-static const struct link_ops link_ops = {
-	.on_open = on_open,
-	.on_event = on_event,
-	.on_room = on_room,
-	.on_cancel = on_cancel,
-	.on_done = on_done,
-	.on_violation = on_violation,
-	.on_welcome = on_welcome,
-	.on_goodbye = on_goodbye,
-};
-
 /* ---- turns */
-
-static void
-receive_events(struct uplink *uplink)
-{
-	enum link_event event;
-
-	while (uplink->socket &&
-	    (event = link_socket_next_event(uplink->socket)) != LINK_EVENT_NONE) {
-		if (event == LINK_EVENT_DISCONNECTED)
-			break_later(uplink, uplink->state == UPLINK_REGISTERED
-			        ? "the connection was closed"
-			        : "the connection failed");
-		else if (uplink->state == UPLINK_DIALLING) {
-			enter(uplink, UPLINK_HELLO);
-			uplink->heard_ms = now_ms(uplink->relay);
-			say_hello(uplink);
-		}
-	}
-}
-
-static bool
-receive(struct uplink *uplink)
-{
-	struct link_message message;
-	const char *wrong;
-	int budget = RECEIVE_MESSAGES_MAX;
-
-	while (uplink->socket && !uplink->broken && budget > 0 &&
-	    link_socket_receive(uplink->socket, &message) > 0) {
-		uplink->heard_ms = now_ms(uplink->relay);
-		wrong = NULL;
-		if (message.too_many_frames)
-			wrong = "a message of too many frames";
-		else if (link_receive(&uplink->link, message.frame, message.frame_bytes,
-		             message.payloads, message.payloads_count, &wrong) == 0)
-			wrong = NULL;
-		if (wrong) {
-			say_goodbye(uplink, PORTHOLE__GOODBYE__REASON__MALFORMED, wrong);
-			break_later(uplink, wrong);
-		}
-		budget--;
-	}
-	if (uplink->socket)
-		receive_events(uplink);
-	return budget == 0;
-}
-
-static bool
-flush_uplink(struct uplink *uplink)
-{
-	struct relay *relay = uplink->relay;
-	bool sent = false;
-
-	while (uplink->socket && uplink->state >= UPLINK_HELLO &&
-	    link_collect(&uplink->link, &relay->batch)) {
-		int r = link_socket_send(uplink->socket, NULL, &relay->batch);
-
-		batch_reset(&relay->batch);
-		if (r < 0) {
-			break_later(uplink, "it takes nothing");
-			return sent;
-		}
-		uplink->said_ms = now_ms(relay);
-		sent = true;
-	}
-	return sent;
-}
 
 /* Is a refusal still to be said? */
 static bool
@@ -746,14 +233,14 @@ report_slots(struct relay *relay)
 	for (size_t i = 0; i < relay->uplinks_count; i++) {
 		struct uplink *uplink = &relay->uplinks[i];
 
-		if (!uplink->refused || uplink->state != UPLINK_REGISTERED)
+		if (!uplink->refused || !uplink_is_up(uplink))
 			continue;
 		if (refuses(uplink)) {
 			relay->reports_due = true;
 			continue;
 		}
 		uplink->refused = false;
-		say_status(uplink);
+		uplink_say_status(uplink);
 	}
 }
 
@@ -779,15 +266,15 @@ all_know(struct relay *relay)
 	for (size_t i = 0; i < relay->uplinks_count; i++) {
 		struct uplink *uplink = &relay->uplinks[i];
 
-		if (uplink->state != UPLINK_REGISTERED)
+		if (!uplink->registered)
 			continue;
-		if (!uplink->barrier && !has_unsaid(uplink)) {
+		if (uplink_is_up(uplink) && !uplink->barrier && !has_unsaid(uplink)) {
 			link_send_ping(&uplink->link);
-			flush_uplink(uplink);
+			uplink_flush(uplink);
 			uplink->barrier = true;
-			uplink->barrier_bytes = uplink->link.sent_bytes;
+			uplink->barrier_bytes = uplink->link.window.sent_bytes;
 		}
-		if (!uplink->barrier || uplink->link.sent_heard_bytes < uplink->barrier_bytes)
+		if (!uplink->barrier || uplink->link.window.heard_bytes < uplink->barrier_bytes)
 			all = false;
 	}
 	return all;
@@ -807,7 +294,7 @@ turn(struct relay *relay)
 	for (int round = 0; more && round < ROUNDS_MAX; round++) {
 		more = false;
 		for (size_t i = 0; i < relay->uplinks_count; i++)
-			more = receive(&relay->uplinks[i]) || more;
+			more = uplink_receive(&relay->uplinks[i]) || more;
 		while (relay->to_write) {
 			struct call *call = relay->to_write;
 
@@ -820,9 +307,8 @@ turn(struct relay *relay)
 		for (size_t i = 0; i < relay->uplinks_count; i++) {
 			struct uplink *uplink = &relay->uplinks[i];
 
-			more = flush_uplink(uplink) || more;
-			if (uplink->broken)
-				uplink_down(uplink, uplink->broken);
+			more = uplink_flush(uplink) || more;
+			uplink_settle(uplink);
 		}
 	}
 	if (more)
@@ -848,43 +334,12 @@ on_check(uv_check_t *check)
 }
 
 static void
-tick_uplink(struct uplink *uplink)
-{
-	struct relay *relay = uplink->relay;
-	int64_t now = now_ms(relay);
-	int64_t age_ms = now - uplink->since_ms;
-
-	switch (uplink->state) {
-	case UPLINK_WAITING:
-		if (age_ms >= uplink->wait_ms && !uplink->polling)
-			uplink_dial(uplink);
-		break;
-	case UPLINK_RESOLVING:
-		break;
-	case UPLINK_DIALLING:
-		if (age_ms >= DIAL_TIMEOUT_MS)
-			uplink_down(uplink, "it does not answer");
-		break;
-	case UPLINK_HELLO:
-		if (age_ms >= WELCOME_TIMEOUT_MS)
-			uplink_down(uplink, "no WELCOME came");
-		break;
-	case UPLINK_REGISTERED:
-		if (now - uplink->heard_ms >= uplink->silent_timeout_ms)
-			uplink_down(uplink, "the link fell silent");
-		else if (now - uplink->said_ms >= PING_INTERVAL_MS)
-			link_send_ping(&uplink->link);
-		break;
-	}
-}
-
-static void
 on_tick(uv_timer_t *timer)
 {
 	struct relay *relay = timer->data;
 
 	for (size_t i = 0; i < relay->uplinks_count; i++)
-		tick_uplink(&relay->uplinks[i]);
+		uplink_tick(&relay->uplinks[i]);
 	tick_shortage(relay);
 	backend_tick(relay->backend);
 }
@@ -908,7 +363,7 @@ relay_start(struct relay *relay)
 	uv_timer_init(relay->loop, &relay->doubt);
 	relay->doubt.data = relay;
 	for (size_t i = 0; i < relay->uplinks_count; i++)
-		uplink_dial(&relay->uplinks[i]);
+		uplink_start(&relay->uplinks[i]);
 }
 
 void
@@ -918,12 +373,8 @@ relay_drain(struct relay *relay)
 		return;
 	relay->draining = true;
 	for (size_t i = 0; i < relay->uplinks_count; i++) {
-		struct uplink *uplink = &relay->uplinks[i];
-
-		if (uplink->state != UPLINK_REGISTERED)
-			continue;
-		say_status(uplink);
-		flush_uplink(uplink);
+		uplink_say_status(&relay->uplinks[i]);
+		uplink_flush(&relay->uplinks[i]);
 	}
 }
 
@@ -933,8 +384,7 @@ static void
 say_status_to_all(struct relay *relay)
 {
 	for (size_t i = 0; i < relay->uplinks_count; i++)
-		if (relay->uplinks[i].state == UPLINK_REGISTERED)
-			say_status(&relay->uplinks[i]);
+		uplink_say_status(&relay->uplinks[i]);
 }
 
 void
@@ -1037,6 +487,19 @@ relay_idle_since_ms(const struct relay *relay)
 }
 
 void
+relay_handle_closed(struct relay *relay)
+{
+	if (--relay->handles == 0 && relay->on_closed)
+		relay->on_closed(relay->closed_arg);
+}
+
+static void
+on_handle_closed(uv_handle_t *handle)
+{
+	relay_handle_closed(handle->loop->data);
+}
+
+void
 relay_stop(struct relay *relay, void (*on_closed)(void *arg), void *arg)
 {
 	if (relay->stopping)
@@ -1044,36 +507,19 @@ relay_stop(struct relay *relay, void (*on_closed)(void *arg), void *arg)
 	relay->stopping = true;
 	relay->on_closed = on_closed;
 	relay->closed_arg = arg;
-	for (size_t i = 0; i < relay->uplinks_count; i++) {
-		struct uplink *uplink = &relay->uplinks[i];
-
-		if (uplink->state == UPLINK_REGISTERED) {
-			flush_uplink(uplink); /* nothing is heard after a goodbye */
-			say_goodbye(
-			    uplink, PORTHOLE__GOODBYE__REASON__STOPPING, "its shim stopped");
-			flush_uplink(uplink);
-		}
-		/* A resolver that waits for a slow server is not waited for. */
-		if (uplink->state == UPLINK_RESOLVING &&
-		    uv_cancel((uv_req_t *)&uplink->resolving) < 0) {
-			relay->handles--;
-			relay->resolvers_left++;
-		}
-		drop_calls(uplink);
-		close_socket(uplink, GOODBYE_LINGER_MS);
-		uplink->state = UPLINK_WAITING;
-	}
+	for (size_t i = 0; i < relay->uplinks_count; i++)
+		uplink_stop(&relay->uplinks[i]);
 	uv_prepare_stop(&relay->prepare);
 	uv_check_stop(&relay->check);
 	uv_idle_stop(&relay->idle);
 	uv_timer_stop(&relay->tick);
 	uv_timer_stop(&relay->doubt);
 	relay->handles += 5;
-	uv_close((uv_handle_t *)&relay->doubt, handle_closed);
-	uv_close((uv_handle_t *)&relay->prepare, handle_closed);
-	uv_close((uv_handle_t *)&relay->check, handle_closed);
-	uv_close((uv_handle_t *)&relay->idle, handle_closed);
-	uv_close((uv_handle_t *)&relay->tick, handle_closed);
+	uv_close((uv_handle_t *)&relay->doubt, on_handle_closed);
+	uv_close((uv_handle_t *)&relay->prepare, on_handle_closed);
+	uv_close((uv_handle_t *)&relay->check, on_handle_closed);
+	uv_close((uv_handle_t *)&relay->idle, on_handle_closed);
+	uv_close((uv_handle_t *)&relay->tick, on_handle_closed);
 }
 
 void
@@ -1082,7 +528,7 @@ relay_free(struct relay *relay)
 	if (!relay || relay->resolvers_left > 0)
 		return;
 	for (size_t i = 0; i < relay->uplinks_count; i++)
-		link_done(&relay->uplinks[i].link);
+		uplink_done(&relay->uplinks[i]);
 	link_context_free(relay->context);
 	arena_done(&relay->arena);
 	batch_done(&relay->batch);

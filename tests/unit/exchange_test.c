@@ -285,6 +285,7 @@ test_what_is_not_taken_stays_counted(void **state)
 		exchange_send_body(exchange, NULL, 0, NULL, true, NULL, 0);
 		link_call_attach(&exchange->call, &link, link_next_number(&link));
 		exchange->call.in.window_bytes = WIDE;
+		exchange->call.in.reserved_bytes = WIDE - STREAM_WINDOW_BYTES_INITIAL;
 		budget.used_bytes = WIDE - STREAM_WINDOW_BYTES_INITIAL;
 		assert_null(start_with(exchange, 200, NULL));
 		assert_null(body_with(exchange, NULL, payload, true));

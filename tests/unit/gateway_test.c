@@ -32,6 +32,7 @@ struct shim {
 	struct link_socket *socket;
 	struct end end;
 	uint8_t id[CONTAINER_ID_BYTES];
+	uint8_t token[RESUME_TOKEN_BYTES]; /* as WELCOME said it */
 };
 
 /* What the exchanges of a test hear. */
@@ -149,6 +150,21 @@ shim_on_event(void *arg, struct link_call *call, const Porthole__Event *event,
 	link_call_consume(call, event_cost(event));
 }
 
+static void
+shim_on_welcome(void *arg, struct link *link, const Porthole__Welcome *welcome)
+{
+	struct shim *shim =
+	    (struct shim *)(void *)((char *)arg - offsetof(struct shim, end));
+
+	assert_int_equal(welcome->resume_token.len, RESUME_TOKEN_BYTES);
+	memcpy(shim->token, welcome->resume_token.data, RESUME_TOKEN_BYTES);
+	if (welcome->resumed) {
+		end_say(&shim->end, "resumed:%d ", (int)welcome->n_calls);
+		link_resume(link, welcome->calls, welcome->n_calls);
+	} else
+		end_on_welcome(arg, link, welcome);
+}
+
 static struct link_ops shim_ops;
 
 static struct shim *
@@ -162,6 +178,7 @@ dial(struct fixture *f)
 	end_init(&shim->end, LINK_SHIM);
 	shim_ops = end_ops;
 	shim_ops.on_event = shim_on_event;
+	shim_ops.on_welcome = shim_on_welcome;
 	shim->end.link.ops = &shim_ops;
 	memset(shim->id, (int)++f->shims_count, sizeof(shim->id));
 	assert_int_equal(link_socket_dial(f->context, gateway_endpoint(f->gateway),
@@ -236,8 +253,8 @@ turn(struct fixture *f)
 		}                                                                      \
 	} while (0)
 
-/* A connection ends.  The gateway finds out when it hears of it, or by its next ping.
- */
+/* A connection ends.  The gateway finds out when it hears of it, or by its next ping, and
+ * waits for it to come back. */
 static void
 shim_dies(struct shim *shim)
 {
@@ -562,7 +579,7 @@ test_a_container_that_was_silent_too_long(void **state)
 	struct exchange *later = ask(f, "POST", "/b");
 	advance(f, LINK_SUSPECT_MS);
 	assert_int_equal(exchange->state, EXCHANGE_SENT);
-	advance(f, f->config.link_silent_timeout_ms - LINK_SUSPECT_MS);
+	advance(f, f->config.link_silent_timeout_ms + RESUME_SLACK_MS - LINK_SUSPECT_MS);
 	assert_failed(f, exchange, ERROR_CONTAINER_LOST);
 	assert_int_equal(gateway_count(f->gateway).containers, 0);
 	assert_int_equal(later->state, EXCHANGE_WAITING);
@@ -644,6 +661,252 @@ test_the_same_container_dials_again(void **state)
 	assert_int_equal(gateway_count(f->gateway).functions, 1);
 	answer(again, 1);
 	assert_answered(f, get);
+}
+
+/* ---- resuming */
+
+/* The connection breaks, and another one says what it has. */
+static void
+redial(struct shim *shim)
+{
+	struct fixture *f = shim->fixture;
+	const char *text = "";
+
+	if (shim->socket)
+		link_socket_close(shim->socket, 0);
+	assert_int_equal(link_socket_dial(f->context, gateway_endpoint(f->gateway),
+	                     &shim->socket, &text),
+	    0);
+	link_suspend(&shim->end.link);
+	shim->end.said[0] = '\0';
+}
+
+static void
+say_resume(struct shim *shim, const uint8_t *token)
+{
+	Porthole__Hello hello = PORTHOLE__HELLO__INIT;
+	Porthole__Batch part = PORTHOLE__BATCH__INIT;
+	struct link_calls calls;
+
+	link_list_calls(&shim->end.link, &calls);
+	hello.version = PROTOCOL_VERSION;
+	hello.container = (ProtobufCBinaryData){ sizeof(shim->id), shim->id };
+	hello.function = (char *)(uintptr_t) "f";
+	hello.concurrency = 2;
+	hello.initial_credit = STREAM_WINDOW_BYTES_INITIAL;
+	hello.resume_token = (ProtobufCBinaryData){ RESUME_TOKEN_BYTES,
+		(uint8_t *)(uintptr_t)token };
+	hello.n_calls = calls.count;
+	hello.calls = calls.list;
+	part.hello = &hello;
+	link_send_control(&shim->end.link, &part);
+	free(calls.list);
+}
+
+static void
+test_a_link_resumes(void **state)
+{
+	struct fixture *f = *state;
+	struct shim *shim = registered(f, "f", 2);
+	struct exchange *post = ask(f, "POST", "/a");
+
+	assert_said(shim, "open:1 http:1/a http.request:1 ");
+	/* Whether the gateway has seen it break or not. */
+	for (int seen = 0; seen < 2; seen++) {
+		redial(shim);
+		if (seen)
+			settle(f);
+		say_resume(shim, shim->token);
+		assert_said(shim, "resumed:1 room:1 ");
+		assert_int_equal(post->state, EXCHANGE_SENT);
+		assert_int_equal(gateway_count(f->gateway).containers, 1);
+	}
+	/* And what was on its way goes on, in both directions, once. */
+	struct exchange *get = ask(f, "GET", "/b");
+	assert_said(shim, "open:2 http:2/b http.request:2 ");
+	answer(shim, 1);
+	answer(shim, 2);
+	assert_answered(f, post);
+	assert_answered(f, get);
+}
+
+static void
+test_what_was_lost_is_sent_again(void **state)
+{
+	struct fixture *f = *state;
+	struct shim *shim = registered(f, "f", 2);
+	struct exchange *one = ask(f, "POST", "/a");
+
+	assert_said(shim, "open:1 http:1/a http.request:1 ");
+	/* Sent, and lost: the gateway believes that the connection stands. */
+	struct exchange *two = ask(f, "POST", "/b");
+	gateway_flush(f->gateway);
+	redial(shim);
+	say_resume(shim, shim->token);
+	assert_said(shim, "resumed:2 room:1 open:2 http:2/b http.request:2 ");
+	/* An answer of which the second half is lost. */
+	say(shim, 1, "start");
+	RUN_UNTIL(f, one->state == EXCHANGE_ANSWERING);
+	link_socket_close(shim->socket, 0);
+	shim->socket = NULL;
+	say(shim, 1, "body");
+	redial(shim);
+	say_resume(shim, shim->token);
+	assert_answered(f, one);
+	answer(shim, 2);
+	assert_answered(f, two);
+}
+
+static void
+test_what_ended_while_the_link_was_down(void **state)
+{
+	struct fixture *f = *state;
+	struct shim *shim = registered(f, "f", 2);
+	struct exchange *left = ask(f, "POST", "/a");
+	struct exchange *stays = ask(f, "POST", "/b");
+
+	assert_said(
+	    shim, "open:1 http:1/a http.request:1 open:2 http:2/b http.request:2 ");
+	redial(shim);
+	settle(f);
+	leave(f, left); /* nobody can be told now */
+	struct exchange *later = ask(f, "POST", "/c");
+	settle(f);
+	assert_int_equal(later->state, EXCHANGE_WAITING); /* a link that is down gets none */
+	say_resume(shim, shim->token);
+	assert_said(shim, "resumed:1 room:2 done:1 open:3 http:3/c http.request:3 ");
+	answer(shim, 2);
+	answer(shim, 3);
+	assert_answered(f, stays);
+	assert_answered(f, later);
+}
+
+static void
+test_only_the_token_resumes(void **state)
+{
+	struct fixture *f = *state;
+	struct shim *shim = registered(f, "f", 2);
+	struct exchange *post = ask(f, "POST", "/a");
+	uint8_t token[RESUME_TOKEN_BYTES];
+
+	assert_said(shim, "open:1 http:1/a http.request:1 ");
+	memcpy(token, shim->token, sizeof(token));
+	token[RESUME_TOKEN_BYTES - 1] ^= 1;
+	redial(shim);
+	say_resume(shim, token);
+	RUN_UNTIL(f, strstr(shim->end.said, "welcome:1 "));
+	assert_failed(f, post, ERROR_CONTAINER_LOST);
+	assert_memory_not_equal(shim->token, token, sizeof(token));
+	assert_int_equal(gateway_count(f->gateway).containers, 1);
+}
+
+static void
+test_a_link_that_comes_back_too_late(void **state)
+{
+	struct fixture *f = *state;
+	struct shim *shim = registered(f, "f", 2);
+	struct exchange *post = ask(f, "POST", "/a");
+
+	assert_said(shim, "open:1 http:1/a http.request:1 ");
+	redial(shim);
+	settle(f);
+	/* Up to the last moment it may. */
+	advance(f, f->config.link_closed_timeout_ms + RESUME_SLACK_MS - 1);
+	assert_int_equal(post->state, EXCHANGE_SENT);
+	advance(f, 1);
+	assert_failed(f, post, ERROR_CONTAINER_LOST);
+	assert_int_equal(gateway_count(f->gateway).containers, 0);
+	say_resume(shim, shim->token);
+	RUN_UNTIL(f, strstr(shim->end.said, "welcome:1 "));
+	assert_null(strstr(shim->end.said, "resumed"));
+}
+
+/* What the old connection still had to say counts for nothing. */
+static void
+test_the_old_connection_is_fenced(void **state)
+{
+	struct fixture *f = *state;
+	struct shim *shim = registered(f, "f", 2);
+	struct exchange *post = ask(f, "POST", "/a");
+	struct link_socket *old = shim->socket;
+	struct batch batch;
+
+	assert_said(shim, "open:1 http:1/a http.request:1 ");
+	say(shim, 1, "start");
+	say(shim, 1, "body");
+	batch_init(&batch);
+	assert_true(link_collect(&shim->end.link, &batch));
+	shim->socket = NULL;
+	redial(shim);
+	say_resume(shim, shim->token);
+	assert_answered(f, post);
+	/* Once more, over the old one: no such call, and no new stranger either. */
+	assert_int_equal(link_socket_send(old, NULL, &batch), 0);
+	struct exchange *next = ask(f, "POST", "/b");
+	RUN_UNTIL(f, strstr(shim->end.said, "http.request:2 "));
+	settle(f);
+	assert_int_equal(next->state, EXCHANGE_SENT);
+	assert_int_equal(gateway_count(f->gateway).containers, 1);
+	advance(f, HELLO_TIMEOUT_MS);
+	assert_int_equal(next->state, EXCHANGE_SENT);
+	answer(shim, 2);
+	assert_answered(f, next);
+	batch_done(&batch);
+	link_socket_close(old, 0);
+}
+
+/* A shim that resumes and says what cannot be: those calls end, the others go on. */
+static void
+test_a_resume_that_lies(void **state)
+{
+	static const struct {
+		uint64_t call, next;
+		bool fails;
+	} cases[] = {
+		{ 1, 2, false },
+		{ 1, 0, true }, /* it had acknowledged more */
+		{ 1, 3, true }, /* that was never sent */
+		{ 7, 0, true }, /* call 1 is not named, and had arrived */
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct fixture *f = *state;
+		struct shim *shim = registered(f, "f", 2);
+		struct exchange *exchange = ask(f, "POST", "/a");
+		Porthole__Hello hello = PORTHOLE__HELLO__INIT;
+		Porthole__Batch part = PORTHOLE__BATCH__INIT;
+		Porthole__CallState said = PORTHOLE__CALL_STATE__INIT;
+		Porthole__CallState *list[] = { &said };
+
+		assert_said(shim, "open:1 http:1/a http.request:1 ");
+		say(shim, 1, "start");
+		/* acknowledges both */
+		link_call_consume(&shim->end.calls[0], 0);
+		link_call_stop(&shim->end.calls[0]);
+		RUN_UNTIL(f, exchange->request_stopped);
+		redial(shim);
+		said.call = cases[i].call;
+		said.next = cases[i].next;
+		hello.version = PROTOCOL_VERSION;
+		hello.container = (ProtobufCBinaryData){ sizeof(shim->id), shim->id };
+		hello.function = (char *)(uintptr_t) "f";
+		hello.concurrency = 2;
+		hello.initial_credit = STREAM_WINDOW_BYTES_INITIAL;
+		hello.resume_token =
+		    (ProtobufCBinaryData){ RESUME_TOKEN_BYTES, shim->token };
+		hello.n_calls = 1;
+		hello.calls = list;
+		part.hello = &hello;
+		link_send_control(&shim->end.link, &part);
+		RUN_UNTIL(f, strstr(shim->end.said, "resumed:"));
+		if (cases[i].fails)
+			assert_failed(f, exchange, ERROR_PROTOCOL_VIOLATION);
+		else {
+			assert_int_equal(exchange->state, EXCHANGE_ANSWERING);
+			leave(f, exchange);
+		}
+		shim_dies(shim);
+	}
 }
 
 static void
@@ -1381,6 +1644,13 @@ main(void)
 		TEST(we_were_silent_ourselves),
 		TEST(garbage),
 		TEST(the_same_container_dials_again),
+		TEST(a_link_resumes),
+		TEST(what_was_lost_is_sent_again),
+		TEST(what_ended_while_the_link_was_down),
+		TEST(only_the_token_resumes),
+		TEST(a_link_that_comes_back_too_late),
+		TEST(the_old_connection_is_fenced),
+		TEST(a_resume_that_lies),
 		TEST(pings),
 		TEST(routing),
 		TEST(calls_wait_in_order),

@@ -522,8 +522,11 @@ test_when_a_window_does_not_grow(void **state)
 		{ "the reader is behind", 1 << 20, 0, INITIAL, INITIAL - 1, false },
 		{ "up to three quarters", 1 << 20, 768 * 1024 - INITIAL, INITIAL,
 		    INITIAL, true },
-		{ "over three quarters", 1 << 20, 768 * 1024 - INITIAL + 1, INITIAL,
-		    INITIAL, false },
+		{ "over three quarters a little", 1 << 20, 768 * 1024, INITIAL, INITIAL,
+		    true },
+		{ "to the last byte", 1 << 20, (1 << 20) - INITIAL, INITIAL, INITIAL,
+		    true },
+		{ "beyond it", 1 << 20, (1 << 20) - INITIAL + 1, INITIAL, INITIAL, false },
 		{ "no budget", 0, 0, INITIAL, INITIAL, false },
 		{ "a head overdrew", 1 << 20, 0, 3 * INITIAL, 3 * INITIAL, true },
 	};
@@ -571,6 +574,7 @@ test_a_closed_window_is_what_is_not_taken(void **state)
 
 			stream_in_init(&in, &budget);
 			in.window_bytes = WIDE;
+			in.reserved_bytes = WIDE - INITIAL;
 			budget.used_bytes = BEFORE + WIDE - INITIAL;
 			in.received_bytes = cases[i].received;
 			if (taken_first)
@@ -586,6 +590,136 @@ test_a_closed_window_is_what_is_not_taken(void **state)
 			stream_in_done(&in);
 			assert_int_equal(budget.used_bytes, BEFORE);
 		}
+	}
+}
+
+static void
+widen_to(struct stream_in *in, uint64_t window_bytes)
+{
+	while (in->window_bytes < window_bytes) {
+		while (in->received_bytes + 64 <= in->told_credit_bytes)
+			receive_and_consume(in, 64);
+		stream_in_told(in);
+	}
+}
+
+/* The last quarter of the budget is for windows of the size that all may have. */
+static void
+test_a_short_budget_is_shared(void **state)
+{
+	struct stream_budget budget = { .bytes_max = 4 << 20, .used_bytes = 3 << 20 };
+	struct stream_in in;
+
+	(void)state;
+	stream_in_init(&in, &budget);
+	widen_to(&in, STREAM_WINDOW_BYTES_SHARED);
+	for (int i = 0; i < 10; i++) {
+		while (in.received_bytes + 64 <= in.told_credit_bytes)
+			receive_and_consume(&in, 64);
+		stream_in_told(&in);
+	}
+	assert_int_equal(in.window_bytes, STREAM_WINDOW_BYTES_SHARED);
+	budget.used_bytes -= 3 << 20;
+	stream_in_done(&in);
+	assert_int_equal(budget.used_bytes, 0);
+}
+
+/* A wide window gives back what it has too much of, as its reader goes on, and not before
+ * the peer has used the credit that it was given. */
+static void
+test_a_wide_window_shrinks_when_the_budget_is_short(void **state)
+{
+	struct stream_budget budget = { .bytes_max = 8 << 20 };
+	struct stream_in in;
+
+	(void)state;
+	stream_in_init(&in, &budget);
+	widen_to(&in, 2 << 20);
+	stream_in_told(&in);
+	uint64_t credit_bytes = in.told_credit_bytes;
+	budget.used_bytes += 5 << 20; /* others */
+	for (uint64_t wide = 2 << 20; wide > STREAM_WINDOW_BYTES_SHARED;) {
+		receive_and_consume(&in, 64);
+		assert_int_equal(in.window_bytes, wide / 2);
+		/* the credit that was said stands, and so does what is reserved for it */
+		assert_true(stream_in_credit_bytes(&in) >= credit_bytes);
+		assert_int_equal(in.reserved_bytes + INITIAL,
+		    in.told_credit_bytes - in.consumed_bytes);
+		credit_bytes = in.told_credit_bytes;
+		while (!stream_in_has_news(&in))
+			receive_and_consume(&in, 64);
+		assert_int_equal(in.window_bytes, wide / 2); /* once for a word */
+		stream_in_told(&in);
+		wide /= 2;
+		if (budget.used_bytes <= 6 << 20)
+			budget.used_bytes += 2 << 20;
+	}
+	assert_int_equal(in.window_bytes, STREAM_WINDOW_BYTES_SHARED);
+	uint64_t others_bytes = budget.used_bytes - in.reserved_bytes;
+	stream_in_done(&in);
+	assert_int_equal(budget.used_bytes, others_bytes);
+}
+
+/* What a stalled reader has in its memory need not be kept by the sender. */
+static void
+test_a_stalled_reader_acknowledges(void **state)
+{
+	struct stream_budget budget = { .bytes_max = 64 << 20 };
+	struct stream_in in;
+
+	(void)state;
+	stream_in_init(&in, &budget);
+	widen_to(&in, 1 << 20);
+	stream_in_told(&in);
+	uint64_t received_bytes = 0;
+	while (!stream_in_has_news(&in)) {
+		assert_int_equal(stream_in_accept(&in, in.next, 1024, 1024), STREAM_IN_NEW);
+		received_bytes += 1024;
+	}
+	assert_int_equal(received_bytes, (1 << 20) / 4);
+	uint64_t credit_bytes = in.told_credit_bytes;
+	stream_in_told(&in);
+	assert_int_equal(in.told_credit_bytes, credit_bytes);
+	assert_false(stream_in_has_news(&in));
+	stream_in_done(&in);
+}
+
+/* A broken link: the peer says what it has, the rest goes out again. */
+static void
+test_a_stream_resumes_where_the_peer_is(void **state)
+{
+	static const struct {
+		uint64_t next, credit;
+		int result;
+		uint64_t first; /* that goes out again; 4: none that was sent */
+	} cases[] = {
+		{ 2, 1 << 20, 0, 2 }, /* what it had acknowledged, no more */
+		{ 3, 1 << 20, 0, 3 },
+		{ 4, 1 << 20, 0, 4 }, /* it has all that was sent */
+		{ 5, 1 << 20, -EPROTO, 4 }, /* that was not sent yet */
+		{ 1, 1 << 20, -EPROTO, 4 }, /* less than it had */
+		{ 3, 0, 0, 3 },             /* credit is never taken back */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct stream_out out;
+		uint64_t sent_bytes[6] = { 0 };
+
+		stream_out_init(&out, 1 << 20);
+		for (int at = 0; at < 5; at++)
+			append(&out, 1, 100);
+		for (int at = 0; at < 4; at++) {
+			stream_out_sent(&out);
+			sent_bytes[at + 1] = out.sent_bytes;
+		}
+		assert_int_equal(stream_out_acknowledge(&out, 2, 1 << 20), 0);
+		assert_int_equal(
+		    stream_out_resume(&out, cases[i].next, cases[i].credit), cases[i].result);
+		assert_int_equal(stream_out_next(&out)->sequence, cases[i].first);
+		assert_int_equal(out.sent_bytes, sent_bytes[cases[i].first]);
+		assert_int_equal(out.credit_bytes, 1 << 20);
+		stream_out_done(&out);
 	}
 }
 
@@ -607,6 +741,10 @@ main(void)
 		cmocka_unit_test(test_a_window_grows_once_for_every_credit_said),
 		cmocka_unit_test(test_when_a_window_does_not_grow),
 		cmocka_unit_test(test_a_closed_window_is_what_is_not_taken),
+		cmocka_unit_test(test_a_short_budget_is_shared),
+		cmocka_unit_test(test_a_wide_window_shrinks_when_the_budget_is_short),
+		cmocka_unit_test(test_a_stalled_reader_acknowledges),
+		cmocka_unit_test(test_a_stream_resumes_where_the_peer_is),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

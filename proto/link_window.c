@@ -1,0 +1,112 @@
+/* link_window.c: rate, least round trip, and what follows from them. */
+#include "proto/link_window.h"
+
+#include <string.h>
+
+/* A round trip of the least and a quarter is the least again: it is never quite the same. */
+#define ROUND_TRIP_SLACK_US 100
+/* How fast a lower rate is believed: an eighth of the difference each time. */
+#define RATE_SHARE 8
+
+void
+link_window_init(struct link_window *window)
+{
+	memset(window, 0, sizeof(*window));
+	window->window_bytes = LINK_WINDOW_BYTES_INITIAL;
+}
+
+uint64_t
+link_window_under_way_bytes(const struct link_window *window)
+{
+	return window->sent_bytes - window->heard_bytes;
+}
+
+uint64_t
+link_window_room_bytes(const struct link_window *window)
+{
+	uint64_t bytes = link_window_under_way_bytes(window);
+
+	return bytes < window->window_bytes ? window->window_bytes - bytes : 0;
+}
+
+void
+link_window_is_full(struct link_window *window)
+{
+	window->mark_was_full = true;
+}
+
+static void
+set_window(struct link_window *window)
+{
+	uint64_t us = 2 * (uint64_t)window->round_trip_us + LINK_QUEUE_US;
+	uint64_t bytes = window->rate_bytes / 1000 * us / 1000;
+
+	if (window->probing)
+		bytes = LINK_WINDOW_BYTES_MIN;
+	else if (window->rate_bytes == 0)
+		bytes = LINK_WINDOW_BYTES_INITIAL;
+	else if (bytes < LINK_WINDOW_BYTES_MIN)
+		bytes = LINK_WINDOW_BYTES_MIN;
+	else if (bytes > LINK_WINDOW_BYTES_MAX)
+		bytes = LINK_WINDOW_BYTES_MAX;
+	window->window_bytes = bytes;
+}
+
+void
+link_window_sent(struct link_window *window, uint64_t bytes, int64_t now_us)
+{
+	uint64_t under_way_bytes = link_window_under_way_bytes(window);
+
+	window->sent_bytes += bytes;
+	if (window->marked)
+		return;
+	window->marked = true;
+	window->mark_was_full = false;
+	window->mark_sent_bytes = window->sent_bytes;
+	window->mark_heard_bytes = window->heard_bytes;
+	window->mark_us = now_us;
+	window->probe_is_calm = under_way_bytes <= LINK_WINDOW_BYTES_MIN;
+}
+
+static void
+take_round_trip(struct link_window *window, int64_t us, int64_t now_us)
+{
+	if (window->round_trip_us == 0 || us <= window->round_trip_us ||
+	    (window->probing && window->probe_is_calm)) {
+		window->round_trip_us = us;
+		window->round_trip_at_us = now_us;
+		window->probing = false;
+	} else if (us <= window->round_trip_us + window->round_trip_us / 4 + ROUND_TRIP_SLACK_US)
+		window->round_trip_at_us = now_us;
+	else if (now_us - window->round_trip_at_us > LINK_ROUND_TRIP_US_VALID)
+		window->probing = true;
+}
+
+static void
+take_rate(struct link_window *window, uint64_t bytes, int64_t us)
+{
+	uint64_t rate_bytes = bytes * 1000 / (uint64_t)us * 1000;
+
+	if (window->probing)
+		return;
+	if (window->rate_bytes == 0 ? window->mark_was_full : rate_bytes > window->rate_bytes)
+		window->rate_bytes = rate_bytes;
+	else if (window->mark_was_full)
+		window->rate_bytes -= (window->rate_bytes - rate_bytes) / RATE_SHARE;
+}
+
+void
+link_window_heard(struct link_window *window, uint64_t heard_bytes, int64_t now_us)
+{
+	if (heard_bytes <= window->heard_bytes || heard_bytes > window->sent_bytes)
+		return;
+	window->heard_bytes = heard_bytes;
+	if (!window->marked || heard_bytes < window->mark_sent_bytes)
+		return;
+	int64_t us = now_us > window->mark_us ? now_us - window->mark_us : 1;
+
+	window->marked = false;
+	take_rate(window, heard_bytes - window->mark_heard_bytes, us);
+	take_round_trip(window, us, now_us);
+	set_window(window);
+}

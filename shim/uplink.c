@@ -1,0 +1,756 @@
+/* uplink.c: the life of a link to an ingress, over as many connections as it takes. */
+#include "shim/uplink.h"
+
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "proto/base/alloc.h"
+#include "proto/base/log.h"
+#include "proto/link_zmq.h"
+#include "shim/call.h"
+#include "shim/relay_tables.h"
+
+/* Messages read from one link before the others have their turn. */
+#define RECEIVE_MESSAGES_MAX 256
+/* How long ZeroMQ may go on sending when a connection is closed on purpose. */
+#define GOODBYE_LINGER_MS 500
+/* A name that does not resolve is said this often. */
+#define RESOLVE_LOG_MS 60000
+/* What an ingress that does not say it means. */
+#define SILENT_TIMEOUT_MS 10000
+#define CLOSED_TIMEOUT_MS 1000
+
+/* One ZeroMQ connection.  Freed when the loop has let go of both watches. */
+struct connection {
+	struct relay *relay;
+	struct link_socket *socket;
+	uv_poll_t poll;
+	uv_poll_t monitor_poll;
+	int polls;
+};
+
+static const struct link_ops link_ops;
+
+static int64_t
+now_ms(const struct uplink *uplink)
+{
+	return (int64_t)uv_now(uplink->relay->loop);
+}
+
+void
+uplink_init(struct uplink *uplink, struct relay *relay, const struct endpoint *endpoint,
+    const char *name)
+{
+	uplink->relay = relay;
+	uplink->endpoint = endpoint;
+	uplink->name = name;
+	uplink->resolve_logged_ms = -RESOLVE_LOG_MS;
+	link_init(&uplink->link, LINK_SHIM, &link_ops, uplink, &relay->arena, &relay->budget);
+}
+
+void
+uplink_done(struct uplink *uplink)
+{
+	link_done(&uplink->link);
+}
+
+bool
+uplink_is_up(const struct uplink *uplink)
+{
+	return uplink->registered && uplink->carrier;
+}
+
+/* ---- connections */
+
+static void
+on_wakeup(uv_poll_t *poll, int status, int events)
+{
+	(void)poll;
+	(void)status;
+	(void)events; /* the relay's turn does the work */
+}
+
+static void
+on_poll_closed(uv_handle_t *handle)
+{
+	struct connection *connection = handle->data;
+	struct relay *relay = connection->relay;
+
+	if (--connection->polls == 0)
+		free(connection);
+	relay_handle_closed(relay);
+}
+
+static void
+watch(struct connection *connection, uv_poll_t *poll, int fd)
+{
+	uv_poll_init(connection->relay->loop, poll, fd);
+	poll->data = connection;
+	connection->polls++;
+	uv_poll_start(poll, UV_READABLE, on_wakeup);
+}
+
+static struct connection *
+connection_new(struct relay *relay, struct link_socket *socket)
+{
+	struct connection *connection = xcalloc(1, sizeof(*connection));
+
+	connection->relay = relay;
+	connection->socket = socket;
+	watch(connection, &connection->poll, link_socket_fd(socket));
+	watch(connection, &connection->monitor_poll, link_socket_monitor_fd(socket));
+	return connection;
+}
+
+/* Both watches go before the socket. */
+static void
+connection_close(struct connection *connection, int linger_ms)
+{
+	if (!connection)
+		return;
+	connection->relay->handles += 2;
+	uv_close((uv_handle_t *)&connection->poll, on_poll_closed);
+	uv_close((uv_handle_t *)&connection->monitor_poll, on_poll_closed);
+	link_socket_close(connection->socket, linger_ms);
+	connection->socket = NULL;
+}
+
+/* ---- dialling */
+
+static void
+enter(struct uplink *uplink, enum dial_state state)
+{
+	uplink->dial = state;
+	uplink->dial_since_ms = now_ms(uplink);
+}
+
+/* The next try: soon if there is something to resume, else later each time; and not all
+ * shims at once. */
+static void
+dial_later(struct uplink *uplink)
+{
+	int64_t wait_ms = RESUME_REDIAL_MS;
+	uint8_t random = 0;
+
+	if (!uplink->registered) {
+		if (uplink->wait_ms == 0)
+			uplink->wait_ms = REDIAL_MS_MIN;
+		else if (uplink->wait_ms * 2 < REDIAL_MS_MAX)
+			uplink->wait_ms *= 2;
+		else
+			uplink->wait_ms = REDIAL_MS_MAX;
+		wait_ms = uplink->wait_ms;
+	}
+	(void)!getrandom(&random, sizeof(random), 0);
+	enter(uplink, DIAL_IDLE);
+	uplink->dial_at_ms = now_ms(uplink) + wait_ms - wait_ms / 4 * random / 255;
+}
+
+static void
+dial_failed(struct uplink *uplink, const char *why)
+{
+	log_event(LOG_DEBUG, "ingress not reached", log_str("ingress", uplink->name),
+	    log_str("why", why));
+	connection_close(uplink->dialled, GOODBYE_LINGER_MS); /* a last word may be on its way */
+	uplink->dialled = NULL;
+	dial_later(uplink);
+}
+
+static void
+dial_endpoint(struct uplink *uplink, const char *endpoint)
+{
+	struct link_socket *socket;
+	const char *text;
+	int r = link_socket_dial(uplink->relay->context, endpoint, &socket, &text);
+
+	if (r < 0) {
+		log_event(LOG_WARN, text, log_str("ingress", endpoint), log_errno("error", r));
+		dial_later(uplink);
+		return;
+	}
+	uplink->dialled = connection_new(uplink->relay, socket);
+	enter(uplink, DIAL_CONNECTING);
+}
+
+static void
+log_unresolved(struct uplink *uplink, const char *why)
+{
+	int64_t now = now_ms(uplink);
+
+	if (now - uplink->resolve_logged_ms < RESOLVE_LOG_MS)
+		return;
+	uplink->resolve_logged_ms = now;
+	log_event(LOG_WARN, "the ingress's name does not resolve",
+	    log_str("ingress", uplink->name), log_str("why", why));
+}
+
+static void
+on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *addresses)
+{
+	struct uplink *uplink = request->data;
+	struct relay *relay = uplink->relay;
+	char host[NI_MAXHOST];
+	char endpoint[NI_MAXHOST + 32];
+
+	if (relay->stopping) {
+		uv_freeaddrinfo(addresses);
+		if (status != UV_ECANCELED)
+			relay->resolvers_left--; /* it was not waited for */
+		else
+			relay_handle_closed(relay);
+		return;
+	}
+	relay->handles--;
+	if (status < 0) {
+		log_unresolved(uplink, uv_strerror(status));
+		dial_later(uplink);
+	} else if (getnameinfo(addresses->ai_addr, addresses->ai_addrlen, host, sizeof(host),
+	               NULL, 0, NI_NUMERICHOST))
+		dial_later(uplink);
+	else {
+		snprintf(endpoint, sizeof(endpoint),
+		    addresses->ai_family == AF_INET6 ? "tcp://[%s]:%u" : "tcp://%s:%u", host,
+		    (unsigned)uplink->endpoint->port);
+		dial_endpoint(uplink, endpoint);
+	}
+	uv_freeaddrinfo(addresses);
+}
+
+void
+uplink_start(struct uplink *uplink)
+{
+	const struct endpoint *endpoint = uplink->endpoint;
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC };
+
+	if (endpoint->kind == ENDPOINT_IPC || endpoint->host_kind != ENDPOINT_NAME) {
+		dial_endpoint(uplink, uplink->name);
+		return;
+	}
+	enter(uplink, DIAL_RESOLVING);
+	uplink->resolving.data = uplink;
+	int r = uv_getaddrinfo(uplink->relay->loop, &uplink->resolving, on_resolved,
+	    endpoint->host, NULL, &hints);
+	if (r < 0) {
+		log_unresolved(uplink, uv_strerror(r));
+		dial_later(uplink);
+		return;
+	}
+	uplink->relay->handles++;
+}
+
+/* ---- what is said */
+
+void
+uplink_say_status(struct uplink *uplink)
+{
+	Porthole__ContainerStatus status = PORTHOLE__CONTAINER_STATUS__INIT;
+	Porthole__Batch part = PORTHOLE__BATCH__INIT;
+
+	if (!uplink_is_up(uplink))
+		return;
+	relay_set_status(uplink->relay, &status);
+	part.container = &status;
+	link_send_control(&uplink->link, &part);
+}
+
+static void
+say_hello(struct uplink *uplink)
+{
+	struct relay *relay = uplink->relay;
+	Porthole__Hello hello = PORTHOLE__HELLO__INIT;
+	Porthole__ContainerStatus status = PORTHOLE__CONTAINER_STATUS__INIT;
+	Porthole__Batch part = PORTHOLE__BATCH__INIT;
+	struct link_calls calls = { NULL, 0 };
+
+	relay_set_status(relay, &status);
+	uplink->hello_state = status.state;
+	hello.version = PROTOCOL_VERSION;
+	hello.container = (ProtobufCBinaryData){ sizeof(relay->id), relay->id };
+	hello.function = relay->config->function;
+	hello.concurrency = (uint32_t)relay->config->concurrency;
+	hello.zone = relay->config->zone ? relay->config->zone : (char *)(uintptr_t) "";
+	hello.initial_credit = STREAM_WINDOW_BYTES_INITIAL;
+	hello.message_bytes_max = FRAME_BYTES_MAX;
+	hello.shim_version = (char *)(uintptr_t)PORTHOLE_VERSION;
+	hello.status = &status;
+	if (uplink->registered) {
+		link_list_calls(&uplink->link, &calls);
+		hello.ingress_epoch =
+		    (ProtobufCBinaryData){ sizeof(uplink->epoch), uplink->epoch };
+		hello.resume_token =
+		    (ProtobufCBinaryData){ sizeof(uplink->resume_token), uplink->resume_token };
+		hello.n_calls = calls.count;
+		hello.calls = calls.list;
+	}
+	part.hello = &hello;
+	link_send_control(&uplink->link, &part);
+	free(calls.list);
+}
+
+static void
+say_goodbye(struct uplink *uplink, Porthole__Goodbye__Reason reason, const char *text)
+{
+	Porthole__Goodbye goodbye = PORTHOLE__GOODBYE__INIT;
+	Porthole__Batch part = PORTHOLE__BATCH__INIT;
+
+	goodbye.reason = reason;
+	goodbye.text = (char *)(uintptr_t)text;
+	part.goodbye = &goodbye;
+	link_send_control(&uplink->link, &part);
+}
+
+/* ---- the registration */
+
+static void
+drop_calls(struct uplink *uplink)
+{
+	while (uplink->link.calls)
+		call_free(CALL_OF(uplink->link.calls));
+}
+
+/* The ingress, or time, has decided: what it carried is void, and nothing is to be
+ * resumed. */
+static void
+unregister(struct uplink *uplink, const char *why)
+{
+	if (!uplink->registered)
+		return;
+	log_event(LOG_WARN, "link lost", log_str("ingress", uplink->name), log_str("why", why),
+	    log_uint("calls", HASH_COUNT(uplink->link.calls)));
+	uplink->registered = false;
+	uplink->refused = uplink->barrier = false;
+	uplink->wait_ms = 0;
+	drop_calls(uplink);
+	if (uplink->carrier) /* else it is suspended, and perhaps counts a new connection's bytes */
+		link_suspend(&uplink->link);
+	link_restart(&uplink->link);
+	connection_close(uplink->carrier, GOODBYE_LINGER_MS);
+	uplink->carrier = NULL;
+}
+
+/* The carrier is gone; the registration may be resumed. */
+static void
+lose_carrier(struct uplink *uplink, const char *why)
+{
+	log_event(LOG_INFO, "link closed", log_str("ingress", uplink->name),
+	    log_str("why", why), log_uint("calls", HASH_COUNT(uplink->link.calls)));
+	connection_close(uplink->carrier, 0);
+	uplink->carrier = NULL;
+	uplink->closed_ms = now_ms(uplink);
+	uplink->barrier = false;
+	link_suspend(&uplink->link);
+	if (uplink->dial == DIAL_IDLE)
+		uplink_start(uplink); /* at once */
+}
+
+/* The connection is made: from now on it speaks, and the old one does not. */
+static void
+greet(struct uplink *uplink)
+{
+	connection_close(uplink->carrier, 0);
+	if (uplink->carrier)
+		uplink->closed_ms = now_ms(uplink);
+	uplink->carrier = NULL;
+	uplink->barrier = false;
+	link_suspend(&uplink->link);
+	if (!uplink->registered)
+		link_restart(&uplink->link);
+	enter(uplink, DIAL_HELLO);
+	say_hello(uplink);
+}
+
+static void
+break_later(struct uplink *uplink, const char *why)
+{
+	if (uplink->broken)
+		return;
+	snprintf(uplink->broken_text, sizeof(uplink->broken_text), "%s", why);
+	uplink->broken = uplink->broken_text;
+}
+
+/* ---- what an ingress says */
+
+static struct link_call *
+on_open(void *arg, struct link *link, uint64_t number)
+{
+	struct uplink *uplink = arg;
+	struct call *call;
+
+	if (!uplink_is_up(uplink))
+		return NULL;
+	call = call_new(uplink->relay);
+	link_call_attach(&call->link_call, link, number);
+	return &call->link_call;
+}
+
+static void
+on_event(void *arg, struct link_call *call, const Porthole__Event *event,
+    struct payload *payload)
+{
+	struct uplink *uplink = arg;
+
+	call_on_event(CALL_OF(call), event, payload);
+	/* It was refused: say so when there is room again. */
+	if (CALL_OF(call)->state == CALL_OVER && !CALL_OF(call)->has_slot) {
+		uplink->refused = true;
+		uplink->barrier = false;
+	}
+}
+
+static void
+on_room(void *arg, struct link_call *call)
+{
+	(void)arg;
+	call_on_room(CALL_OF(call));
+}
+
+static void
+on_cancel(void *arg, struct link_call *call, const char *reason)
+{
+	(void)arg;
+	log_event(LOG_DEBUG, "call cancelled", log_uint("call", call->number),
+	    log_str("why", reason));
+	call_free(CALL_OF(call));
+}
+
+static void
+on_done(void *arg, struct link_call *call)
+{
+	(void)arg;
+	call_free(CALL_OF(call));
+}
+
+static void
+on_violation(void *arg, struct link_call *call, const char *event_text, const char *rule)
+{
+	char text[160];
+
+	(void)arg;
+	snprintf(text, sizeof(text), "the ingress sent %s: %s", event_text, rule);
+	log_event(LOG_WARN, "protocol violation", log_uint("call", call->number),
+	    log_str("what", text));
+	call_fail(CALL_OF(call), PORTHOLE__CALL_FAILED__REASON__PROTOCOL_VIOLATION, text, false);
+}
+
+/* Registered anew: what an earlier registration carried is void. */
+static void
+begin(struct uplink *uplink)
+{
+	unregister(uplink, "the ingress does not know the link any more");
+	uplink->registered = true;
+	log_event(LOG_INFO, "registered", log_str("ingress", uplink->name),
+	    log_str("function", uplink->relay->config->function),
+	    log_hex("container", uplink->relay->id, 8));
+}
+
+static void
+go_on(struct uplink *uplink, const Porthole__Welcome *welcome)
+{
+	int64_t ms = now_ms(uplink) - uplink->closed_ms;
+
+	link_resume(&uplink->link, welcome->calls, welcome->n_calls);
+	log_event(LOG_INFO, "link resumed", log_str("ingress", uplink->name),
+	    log_uint("calls", HASH_COUNT(uplink->link.calls)), log_int("after_ms", ms));
+}
+
+static const char *
+welcome_is_wrong(const struct uplink *uplink, const Porthole__Welcome *welcome)
+{
+	if (welcome->version != PROTOCOL_VERSION ||
+	    welcome->initial_credit < STREAM_WINDOW_BYTES_INITIAL)
+		return "its WELCOME cannot be understood";
+	if (welcome->resumed && !uplink->registered)
+		return "its WELCOME resumes what was not registered";
+	return NULL;
+}
+
+/* An ingress that does not say a token, or not of this length, cannot be resumed. */
+static void
+copy_bytes(uint8_t *out, size_t bytes, const ProtobufCBinaryData *said)
+{
+	memset(out, 0, bytes);
+	if (said->len == bytes)
+		memcpy(out, said->data, bytes);
+}
+
+static void
+on_welcome(void *arg, struct link *link, const Porthole__Welcome *welcome)
+{
+	struct uplink *uplink = arg;
+	const char *wrong = welcome_is_wrong(uplink, welcome);
+
+	if (uplink->dial != DIAL_HELLO)
+		return;
+	if (wrong) {
+		uplink->forsaken = true;
+		break_later(uplink, wrong);
+		return;
+	}
+	if (!welcome->resumed)
+		begin(uplink);
+	uplink->carrier = uplink->dialled;
+	uplink->dialled = NULL;
+	uplink->wait_ms = 0;
+	enter(uplink, DIAL_IDLE);
+	link->initial_credit_bytes = welcome->initial_credit;
+	backend_allow_heads(uplink->relay->backend, welcome->response_head_bytes_max);
+	uplink->silent_timeout_ms = welcome->silent_timeout_ms
+	    ? (int64_t)welcome->silent_timeout_ms
+	    : SILENT_TIMEOUT_MS;
+	uplink->closed_timeout_ms = welcome->closed_timeout_ms
+	    ? (int64_t)welcome->closed_timeout_ms
+	    : CLOSED_TIMEOUT_MS;
+	copy_bytes(uplink->epoch, sizeof(uplink->epoch), &welcome->ingress_epoch);
+	copy_bytes(
+	    uplink->resume_token, sizeof(uplink->resume_token), &welcome->resume_token);
+	if (welcome->resumed)
+		go_on(uplink, welcome);
+	else
+		link_restart(link);
+	if (relay_state(uplink->relay) != uplink->hello_state)
+		uplink_say_status(uplink);
+}
+
+static void
+on_goodbye(void *arg, struct link *link, const Porthole__Goodbye *goodbye)
+{
+	struct uplink *uplink = arg;
+
+	(void)link;
+	/* It gave us up while we did not speak: it will take us afresh. */
+	if (goodbye->reason != PORTHOLE__GOODBYE__REASON__STOPPING &&
+	    goodbye->reason != PORTHOLE__GOODBYE__REASON__STALE) {
+		log_event(LOG_ERROR, "the ingress refuses this shim",
+		    log_str("ingress", uplink->name), log_str("why", goodbye->text));
+		uplink->wait_ms = REDIAL_MS_MAX;
+	}
+	uplink->forsaken = true;
+	break_later(uplink, goodbye->text && *goodbye->text ? goodbye->text : "it said goodbye");
+}
+
+static const struct link_ops link_ops = {
+	.on_open = on_open,
+	.on_event = on_event,
+	.on_room = on_room,
+	.on_cancel = on_cancel,
+	.on_done = on_done,
+	.on_violation = on_violation,
+	.on_welcome = on_welcome,
+	.on_goodbye = on_goodbye,
+};
+
+/* ---- turns */
+
+/* The connection that the link's messages go over; NULL: none now. */
+static struct connection *
+speaking(const struct uplink *uplink)
+{
+	return uplink->dial == DIAL_HELLO ? uplink->dialled : uplink->carrier;
+}
+
+static void
+receive_events(struct uplink *uplink, struct connection *connection)
+{
+	enum link_event event;
+
+	while ((event = link_socket_next_event(connection->socket)) != LINK_EVENT_NONE) {
+		if (event == LINK_EVENT_CONNECTED) {
+			if (connection == uplink->dialled && uplink->dial == DIAL_CONNECTING)
+				greet(uplink);
+		} else if (connection == uplink->carrier)
+			break_later(uplink, "the connection was closed");
+		else if (connection == uplink->dialled) {
+			dial_failed(uplink, "the connection failed");
+			return;
+		}
+	}
+}
+
+static void
+receive_message(struct uplink *uplink, const struct link_message *message)
+{
+	const char *wrong = NULL;
+
+	uplink->heard_ms = now_ms(uplink);
+	if (message->too_many_frames)
+		wrong = "a message of too many frames";
+	else if (link_receive(&uplink->link, message->frame, message->frame_bytes,
+	             message->payloads, message->payloads_count, &wrong) == 0)
+		wrong = NULL;
+	if (wrong) {
+		say_goodbye(uplink, PORTHOLE__GOODBYE__REASON__MALFORMED, wrong);
+		uplink->forsaken = true;
+		break_later(uplink, wrong);
+	}
+}
+
+static void
+set_time(struct uplink *uplink)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	uplink->link.now_us = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+bool
+uplink_receive(struct uplink *uplink)
+{
+	struct connection *connection;
+	struct link_message message;
+	int budget = RECEIVE_MESSAGES_MAX;
+
+	set_time(uplink);
+	while (budget > 0 && !uplink->broken && (connection = speaking(uplink)) &&
+	    link_socket_receive(connection->socket, &message) > 0) {
+		receive_message(uplink, &message);
+		budget--;
+	}
+	if (uplink->carrier)
+		receive_events(uplink, uplink->carrier);
+	if (uplink->dialled)
+		receive_events(uplink, uplink->dialled);
+	return budget == 0;
+}
+
+bool
+uplink_flush(struct uplink *uplink)
+{
+	struct connection *connection = speaking(uplink);
+	struct batch *batch = &uplink->relay->batch;
+	bool sent = false;
+
+	set_time(uplink);
+	while (connection && link_collect(&uplink->link, batch)) {
+		int r = link_socket_send(connection->socket, NULL, batch);
+
+		batch_reset(batch);
+		if (r < 0) {
+			break_later(uplink, "it takes nothing");
+			return sent;
+		}
+		uplink->said_ms = now_ms(uplink);
+		sent = true;
+	}
+	return sent;
+}
+
+void
+uplink_settle(struct uplink *uplink)
+{
+	const char *why = uplink->broken;
+	bool forsaken = uplink->forsaken;
+
+	if (!why)
+		return;
+	uplink->broken = NULL;
+	uplink->forsaken = false;
+	if (uplink->dial == DIAL_HELLO) {
+		if (forsaken)
+			unregister(uplink, why);
+		dial_failed(uplink, why);
+	} else if (!uplink->carrier)
+		return;
+	else if (!forsaken)
+		lose_carrier(uplink, why);
+	else {
+		int64_t wait_ms = uplink->wait_ms; /* a refusal has set it */
+
+		unregister(uplink, why);
+		uplink->wait_ms = wait_ms;
+		if (uplink->dial == DIAL_CONNECTING)
+			dial_failed(uplink, why);
+		else if (uplink->dial == DIAL_IDLE)
+			dial_later(uplink);
+	}
+}
+
+/* ---- deadlines */
+
+static void
+tick_registered(struct uplink *uplink)
+{
+	int64_t now = now_ms(uplink);
+	int64_t silent_ms = now - uplink->heard_ms;
+
+	if (silent_ms >= uplink->silent_timeout_ms)
+		unregister(uplink, "the link fell silent");
+	else if (!uplink->carrier) {
+		/* A HELLO that is out is waited for: the ingress may have kept everything. */
+		if (now - uplink->closed_ms >= uplink->closed_timeout_ms &&
+		    uplink->dial != DIAL_HELLO)
+			unregister(uplink, "the link was closed and could not be made again");
+	} else if (now - uplink->said_ms >= PING_INTERVAL_MS)
+		link_send_ping(&uplink->link);
+	/* The carrier speaks again: it goes on. */
+	if (uplink->carrier && uplink->dial == DIAL_CONNECTING && silent_ms < LINK_SUSPECT_MS) {
+		connection_close(uplink->dialled, 0);
+		uplink->dialled = NULL;
+		enter(uplink, DIAL_IDLE);
+		uplink->dial_at_ms = 0;
+	}
+}
+
+static void
+tick_dial(struct uplink *uplink)
+{
+	int64_t now = now_ms(uplink);
+	int64_t age_ms = now - uplink->dial_since_ms;
+	bool needed = !uplink->carrier || now - uplink->heard_ms >= LINK_SUSPECT_MS;
+
+	switch (uplink->dial) {
+	case DIAL_IDLE:
+		if (needed && now >= uplink->dial_at_ms)
+			uplink_start(uplink);
+		break;
+	case DIAL_RESOLVING:
+		break;
+	case DIAL_CONNECTING:
+		if (age_ms >= (uplink->registered ? RESUME_DIAL_TIMEOUT_MS : DIAL_TIMEOUT_MS))
+			dial_failed(uplink, "it does not answer");
+		break;
+	case DIAL_HELLO:
+		if (age_ms >= (uplink->registered ? RESUME_DIAL_TIMEOUT_MS : WELCOME_TIMEOUT_MS))
+			dial_failed(uplink, "no WELCOME came");
+		break;
+	}
+}
+
+void
+uplink_tick(struct uplink *uplink)
+{
+	/* What was said while we did not run counts before anybody is called silent. */
+	uplink_receive(uplink);
+	uplink_settle(uplink);
+	if (uplink->registered)
+		tick_registered(uplink);
+	tick_dial(uplink);
+}
+
+/* ---- the end */
+
+void
+uplink_stop(struct uplink *uplink)
+{
+	if (uplink_is_up(uplink)) {
+		uplink_flush(uplink); /* nothing is heard after a goodbye */
+		say_goodbye(uplink, PORTHOLE__GOODBYE__REASON__STOPPING, "its shim stopped");
+		uplink_flush(uplink);
+	}
+	/* A resolver that waits for a slow server is not waited for. */
+	if (uplink->dial == DIAL_RESOLVING &&
+	    uv_cancel((uv_req_t *)&uplink->resolving) < 0) {
+		uplink->relay->handles--;
+		uplink->relay->resolvers_left++;
+	}
+	drop_calls(uplink);
+	uplink->registered = false;
+	uplink->dial = DIAL_IDLE;
+	connection_close(uplink->carrier, GOODBYE_LINGER_MS);
+	connection_close(uplink->dialled, GOODBYE_LINGER_MS);
+	uplink->carrier = uplink->dialled = NULL;
+}
