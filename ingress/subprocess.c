@@ -134,7 +134,8 @@ finish(struct subprocess *subprocess, int status)
 		say_line(subprocess);
 	close_output(subprocess);
 	unlist(subprocess);
-	subprocess->ops->on_exit(subprocess->arg, status);
+	if (subprocess->ops->on_exit)
+		subprocess->ops->on_exit(subprocess->arg, status);
 	uv_close((uv_handle_t *)&subprocess->poll, on_closed);
 }
 
@@ -166,6 +167,14 @@ subprocess_status_text(int status, char out[SUBPROCESS_STATUS_BYTES])
 	else
 		snprintf(out, SUBPROCESS_STATUS_BYTES, "exited with status %d",
 		    WEXITSTATUS(status));
+}
+
+void
+subprocess_forget(struct subprocess *subprocess)
+{
+	static const struct subprocess_ops nobody = { NULL, NULL };
+
+	subprocess->ops = &nobody;
 }
 
 void

@@ -55,6 +55,8 @@ void subprocesses_free(struct subprocesses *all);
  * started, and reason says why: "cannot run \"x\": No such file or directory". */
 struct subprocess *subprocess_start(
     struct subprocesses *all, const struct subprocess_spec *spec, struct text *reason);
+/* It goes on; nobody hears of it any more. */
+void subprocess_forget(struct subprocess *subprocess);
 /* To its whole group. */
 void subprocess_signal(struct subprocess *subprocess, int number);
 int subprocess_pid(const struct subprocess *subprocess);
