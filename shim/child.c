@@ -42,6 +42,7 @@ struct launch {
 	int report;   /* closed by a successful exec, else carries a struct report */
 	bool die_with_parent;
 	bool take_terminal;
+	int stderr_fd; /* 0: as it is */
 };
 
 struct report {
@@ -230,6 +231,8 @@ become_command(const struct launch *l)
 		if (getppid() != l->parent)
 			_exit(CHILD_EXIT_SIGNAL_BASE + SIGKILL);
 	}
+	if (l->stderr_fd)
+		dup2(l->stderr_fd, STDERR_FILENO);
 	if (close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC) != 0)
 		close_on_exec_by_hand();
 	reset_signals();
@@ -502,6 +505,7 @@ child_start(struct child *c, char *const argv[], const struct child_options *opt
 		.parent = getpid(),
 		.die_with_parent = getpid() != 1,
 		.take_terminal = tcgetpgrp(STDIN_FILENO) == getpgrp(),
+		.stderr_fd = options->stderr_fd,
 	};
 	l.envp = child_environment(
 	    options->environment ? options->environment : environ, options->port);

@@ -8,8 +8,8 @@
  *
  * The command runs in a process group of its own, without a shell, with an
  * empty signal mask, every signal at its default, and no descriptors but
- * standard input, output and error, which it shares with us.  It has the
- * foreground of the terminal if we had it.  When we are not PID 1 the kernel
+ * standard input, output and error, which it shares with us unless it is given
+ * another standard error.  It has the foreground of the terminal if we had it.  When we are not PID 1 the kernel
  * kills it as soon as we are gone, however we went.
  *
  * Every function is for the loop's own thread, and that thread must live as
@@ -71,6 +71,8 @@ struct child {
 struct child_options {
 	/* Set as PORT for the command; 0: PORT stays as it is in the environment. */
 	int port;
+	/* What it gets as its standard error, borrowed; 0: ours. */
+	int stderr_fd;
 	/* What the command's environment is made from, "NAME=value" and a NULL at
 	 * the end, borrowed; NULL: this process's own. */
 	char *const *environment;

@@ -16,7 +16,9 @@
 
 #define AT(member) offsetof(struct shim_config, member)
 
-/* In the order of enum shim_restart. */
+/* In the order of enum shim_stderr and enum shim_restart. */
+static const char *const stderr_names[] = { "auto", "pipe", "inherit", NULL };
+
 static const char *const restart_names[] = { "never", "on-failure", "always", NULL };
 
 static bool
@@ -144,6 +146,17 @@ static const struct setting settings[] = {
 	    .also = "restart_policy respawn",
 	    .help = "When the command is started again after it has ended by itself, 1 s\n"
 		    "later at first, a minute in the end." },
+	{ .name = "stderr",
+	    .kind = SETTING_CHOICE,
+	    .offset = AT(stderr_mode),
+	    .initial = "auto",
+	    .choices = stderr_names,
+	    .also = "standard_error stderr_mode",
+	    .help = "What the command has as its standard error: a pipe that the shim "
+		    "copies to its\n"
+		    "own and keeps the last lines of, or the shim's itself.  auto: the "
+		    "shim's on a\n"
+		    "terminal and without an ingress, else a pipe." },
 	{ .name = "idle_exit",
 	    .kind = SETTING_DURATION,
 	    .offset = AT(idle_exit_ms),

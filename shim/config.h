@@ -38,6 +38,13 @@ enum shim_probe { SHIM_PROBE_NONE, SHIM_PROBE_READY, SHIM_PROBE_LIVE };
 /* When the command is started again after it has ended by itself. */
 enum shim_restart { SHIM_RESTART_NEVER, SHIM_RESTART_ON_FAILURE, SHIM_RESTART_ALWAYS };
 
+/* What the command has as its standard error. */
+enum shim_stderr {
+	SHIM_STDERR_AUTO, /* ours on a terminal and without an ingress, else a pipe */
+	SHIM_STDERR_PIPE,
+	SHIM_STDERR_INHERIT,
+};
+
 /* All is owned by the struct but what says borrowed. */
 struct shim_config {
 	struct setting_list ingress; /* none: the shim only runs the command */
@@ -51,6 +58,7 @@ struct shim_config {
 	int64_t stream_memory_bytes_max;
 	int64_t idle_exit_ms; /* without a call for so long: drain and end; 0: never */
 	int restart;          /* enum shim_restart */
+	int stderr_mode;      /* enum shim_stderr */
 
 	int log_level;  /* enum log_level */
 	int log_format; /* enum log_format */

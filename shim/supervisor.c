@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "proto/base/alloc.h"
 #include "proto/base/log.h"
@@ -16,6 +17,7 @@
 #include "shim/readiness.h"
 #include "shim/relay.h"
 #include "shim/signals.h"
+#include "shim/stderr_pipe.h"
 
 enum stage { STARTING, SERVING, WAITING, DRAINING, ENDING };
 
@@ -30,6 +32,8 @@ struct supervisor {
 	struct relay *relay;
 	struct signals signals;
 	struct oom_watch oom_watch;
+	struct stderr_pipe stderr_pipe;
+	bool has_stderr_pipe;
 	uv_timer_t deadline;   /* of finding the port, or of the drain */
 	uv_timer_t last_words; /* of a command that has ended */
 	uv_timer_t restart;
@@ -338,6 +342,7 @@ start_command(struct supervisor *s)
 	struct child_options options = {
 		.port =
 		    config->target.kind == SHIM_TARGET_PORT ? config->target.port : 0,
+		.stderr_fd = s->has_stderr_pipe ? s->stderr_pipe.command_fd : 0,
 	};
 	struct child_failure failure;
 	bool finds = config->target.kind == SHIM_TARGET_FIND && s->relay;
@@ -346,6 +351,8 @@ start_command(struct supervisor *s)
 	s->was_ready = s->timed_out = s->asked_to_end = false;
 	s->port = options.port;
 	(void)oom_watch_look(&s->oom_watch);
+	if (s->has_stderr_pipe)
+		stderr_pipe_begin(&s->stderr_pipe);
 	if (finds) {
 		port_finder_start(&s->finder); /* before the command opens one */
 		if (config->startup_timeout_ms > 0)
@@ -418,11 +425,16 @@ on_last_words(uv_timer_t *timer)
 static void
 say_exit(struct supervisor *s, struct exit_reason *reason)
 {
+	char tail[STDERR_TAIL_BYTES_MAX];
+	size_t tail_bytes = 0;
+
 	if (s->timed_out)
 		snprintf(reason->text, sizeof(reason->text),
 		    "did not accept within %lld s",
 		    (long long)(s->config->startup_timeout_ms / 1000));
-	relay_say_exit(s->relay, reason, NULL, 0);
+	if (s->has_stderr_pipe)
+		tail_bytes = stderr_pipe_tail(&s->stderr_pipe, tail);
+	relay_say_exit(s->relay, reason, tail, tail_bytes);
 }
 
 static void
@@ -432,6 +444,8 @@ on_command_exit(void *arg, int status)
 	struct exit_reason reason;
 
 	exit_reason_make(&reason, status, oom_watch_look(&s->oom_watch));
+	if (s->has_stderr_pipe)
+		stderr_pipe_read(&s->stderr_pipe); /* before what we say of it */
 	/* A command that we ended has ended well. */
 	if (s->status == 0 && !s->asked_to_end)
 		s->status = child_status_code(status);
@@ -489,6 +503,43 @@ init_timers(struct supervisor *s)
 		uv_timer_init(&s->loop, timers[i]);
 		timers[i]->data = s;
 	}
+}
+
+static bool
+say_line(void *arg, const char *line, size_t bytes)
+{
+	return stderr_pipe_say(arg, line, bytes);
+}
+
+static int
+start_stderr_pipe(struct supervisor *s)
+{
+	const struct shim_config *config = s->config;
+	bool inherit = config->stderr_mode == SHIM_STDERR_INHERIT ||
+		       (config->stderr_mode == SHIM_STDERR_AUTO &&
+			   (config->ingress.count == 0 || isatty(STDERR_FILENO)));
+
+	if (inherit || !config->command)
+		return 0;
+	int r = stderr_pipe_init(&s->stderr_pipe, &s->loop, STDERR_FILENO);
+	if (r < 0)
+		return r;
+	s->has_stderr_pipe = true;
+	log_set_sink(say_line, &s->stderr_pipe);
+	return 0;
+}
+
+/* What was said is written, if somebody takes it; false: a thread is still at it. */
+static bool
+end_stderr_pipe(struct supervisor *s)
+{
+	if (!s->has_stderr_pipe)
+		return true;
+	if (!stderr_pipe_flush(&s->stderr_pipe))
+		return false;
+	log_set_sink(NULL, NULL);
+	stderr_pipe_close(&s->stderr_pipe);
+	return true;
 }
 
 static void
@@ -553,7 +604,8 @@ supervisor_run(const struct shim_config *config, bool *out_clean)
 	uv_loop_init(&s->loop);
 	oom_watch_init(&s->oom_watch, "");
 	if (child_init(&s->child, &s->loop, &child_ops, s) < 0 ||
-	    signals_start(&s->signals, &s->loop, on_signal, s) < 0) {
+	    signals_start(&s->signals, &s->loop, on_signal, s) < 0 ||
+	    start_stderr_pipe(s) < 0) {
 		*out_clean = false;
 		return fail("cannot start", "out of descriptors");
 	}
@@ -561,6 +613,10 @@ supervisor_run(const struct shim_config *config, bool *out_clean)
 	port_finder_init(&s->finder, &s->loop, &finder_ops, s);
 	init_timers(s);
 	int status = start(s);
+	if (!end_stderr_pipe(s)) {
+		*out_clean = false;
+		return status;
+	}
 	close_handles(s);
 	uv_run(&s->loop, UV_RUN_NOWAIT);
 	relay_free(s->relay);
@@ -569,7 +625,9 @@ supervisor_run(const struct shim_config *config, bool *out_clean)
 	uv_run(&s->loop, UV_RUN_NOWAIT);
 	/* A resolver thread that waits for a slow server would keep exit() waiting. */
 	*out_clean = uv_loop_close(&s->loop) == 0;
-	if (*out_clean)
+	if (*out_clean) {
+		stderr_pipe_done(&s->stderr_pipe);
 		free(s);
+	}
 	return status;
 }

@@ -19,6 +19,8 @@ const char *const log_format_names[] = { "auto", "json", "text", NULL };
 
 enum log_level log_level_now = LOG_INFO;
 
+static log_sink_fn *log_sink;
+static void *log_sink_arg;
 static int log_fd = STDERR_FILENO;
 static enum log_format log_format = LOG_AUTO;
 static atomic_uint dropped_lines;
@@ -32,6 +34,13 @@ log_init(enum log_level level, enum log_format format, int fd)
 	log_level_now = level;
 	log_format = format;
 	log_fd = fd;
+}
+
+void
+log_set_sink(log_sink_fn *fn, void *arg)
+{
+	log_sink = fn;
+	log_sink_arg = arg;
 }
 
 unsigned
@@ -197,6 +206,8 @@ write_line(char *line, size_t bytes)
 	size_t want = mend ? bytes + 1 : bytes;
 	ssize_t n;
 
+	if (log_sink)
+		return log_sink(log_sink_arg, line + 1, bytes);
 	line[0] = '\n';
 	do {
 		n = write(log_fd, start, want);

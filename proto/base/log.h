@@ -120,6 +120,13 @@ log_errno(const char *key, int error)
 /* Before the first call: level info, format auto, descriptor 2. */
 void log_init(enum log_level level, enum log_format format, int fd);
 
+/* Takes a line with its newline, whole; false: it had no room and counts as dropped. */
+typedef bool log_sink_fn(void *arg, const char *line, size_t bytes);
+
+/* From now on lines go to fn instead of the descriptor; NULL: to the descriptor again.
+ * While there is one, only the thread that set it may log. */
+void log_set_sink(log_sink_fn *fn, void *arg);
+
 extern enum log_level log_level_now;
 
 static inline bool

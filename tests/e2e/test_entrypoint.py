@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -17,7 +18,7 @@ import pytest
 from harness import http, settings
 from harness.check import assert_answer, assert_error
 from harness.deadline import wait_until
-from harness.program import descendants
+from harness.program import clean_environment, descendants
 from harness.stack import SHIM_BIN, free_port
 
 COMMAND = str(Path(__file__).parent / "servers" / "sample_server.py")
@@ -132,6 +133,122 @@ def test_out_of_memory_is_told_from_other_kills(stack):
         assert b"(out of memory)" in assert_error(held.read_response(), 502, "container_lost").body
         stack.shim.expect_exit(137)
         assert "out_of_memory=true" in stack.ingress.wait_log("container exited.*")[0]
+
+
+# ---- standard error
+
+class Raw:
+    """A shim whose standard error is a pipe of the test's own."""
+
+    def __init__(self, stack, *argv: str, env=None) -> None:
+        read, write = os.pipe()
+        self.out = read
+        self.process = subprocess.Popen([str(SHIM_BIN), *argv], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.PIPE, stderr=write, env=clean_environment(env))
+        os.close(write)
+
+    def read_all(self) -> bytes:
+        with os.fdopen(self.out, "rb") as file:
+            return file.read()
+
+
+def test_standard_error_is_copied_byte_for_byte(stack):
+    """As much as waits for a reader without loss."""
+    stack.ingress = stack.start_ingress()
+    script = ("import os\nfor i in range(48):\n"
+              "  os.write(2, bytes((i * 31 + j * 7) & 255 for j in range(5000)))\n"
+              "os.write(1, b'out')")
+    raw = Raw(stack, "--ingress", stack.ingress.shims, "--log-level", "error", "--stderr", "pipe",
+              "--", sys.executable, "-c", script)
+    assert raw.read_all() == b"".join(bytes((i * 31 + j * 7) & 255 for j in range(5000))
+                                      for i in range(48))
+    assert raw.process.communicate()[0] == b"out"
+    assert raw.process.returncode == 0
+
+
+def test_a_log_that_nobody_reads_does_not_hold_up_the_server(stack):
+    port = free_port()
+    stack.ingress = stack.start_ingress()
+    raw = Raw(stack, "--ingress", stack.ingress.shims, "--port", str(port), "--", *sample(port))
+    try:
+        stack.ingress.wait_log("container ready")
+        # A pipe holds 64 KiB, and the shim a quarter of a MiB.
+        for _ in range(80):
+            assert_answer(stack.ask(target="/say/" + "x" * 7000))
+        raw.process.send_signal(signal.SIGTERM)
+        assert raw.process.wait(20) == 0
+        said = raw.read_all()
+        assert b"x" * 7000 + b"\n" in said and len(said) < 80 * 7000
+    finally:
+        raw.process.kill()
+
+
+def test_what_is_missing_of_standard_error_is_said(stack):
+    port = free_port()
+    stack.ingress = stack.start_ingress()
+    raw = Raw(stack, "--ingress", stack.ingress.shims, "--port", str(port), "--", *sample(port))
+    stack.ingress.wait_log("container ready")
+    for _ in range(80):
+        assert_answer(stack.ask(target="/say/" + "x" * 7000))
+    said = b""
+    while b"some of it is missing" not in said:
+        said += os.read(raw.out, 65536)
+    raw.process.send_signal(signal.SIGTERM)
+    raw.read_all()
+    assert raw.process.wait(20) == 0
+
+
+def stderr_of(pid: int) -> str:
+    return os.readlink(f"/proc/{pid}/fd/2")
+
+
+@pytest.mark.parametrize("flags, env, inherits", [
+    ((), {}, False), (("--stderr", "inherit"), {}, True), ((), {"PORTHOLE_STDERR": "inherit"}, True),
+    (("--stderr", "pipe"), {"PORTHOLE_STDERR": "inherit"}, False),
+])
+def test_what_the_command_has_as_standard_error(stack, flags, env, inherits):
+    start(stack, *flags, env=env)
+    pid = int(assert_answer(stack.ask()).body)
+    assert (stderr_of(pid) == stderr_of(stack.shim.pid)) == inherits
+
+
+def test_without_an_ingress_standard_error_is_the_shims(stack):
+    shim = stack.run("shim", [str(SHIM_BIN), "--", "sh", "-c", "echo up; sleep 1000"])
+    shim.wait_log("up")
+    assert {stderr_of(pid) for pid in descendants(shim.pid)} == {stderr_of(shim.pid)}
+
+
+def test_on_a_terminal_standard_error_is_the_terminal(stack):
+    port = free_port()
+    stack.ingress = stack.start_ingress()
+    master, slave = os.openpty()
+    process = subprocess.Popen(
+        [str(SHIM_BIN), "--ingress", stack.ingress.shims, "--port", str(port), "--", *sample(port)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=slave, env=clean_environment())
+    try:
+        pid = int(assert_answer(stack.ask() if stack.ingress.wait_log("container ready") else None).body)
+        assert stderr_of(pid) == os.ttyname(slave)
+        process.terminate()
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        os.close(master)
+        os.close(slave)
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_the_last_words_of_a_server(stack, shown):
+    start(stack, ingress=("--stderr-in-errors",) if shown else ())
+    held = call(stack, "/hang")
+    assert_answer(stack.ask(target="/say/MemoryError:a<b>"))
+    pid = int(assert_answer(stack.ask(target="/say/the-end")).body)
+    os.kill(pid, signal.SIGKILL)
+    body = assert_error(held.read_response(), 502, "container_lost").body
+    assert (b"it said at last: " in body) == shown
+    assert (b"MemoryError:a<b> | the-end" in body) == shown
+    line = stack.ingress.wait_log("container exited.*")[0]
+    assert "MemoryError:a<b>\\nthe-end" in line
+    stack.shim.expect_exit(137)
 
 
 # ---- started again
