@@ -1,0 +1,1 @@
+"""What the container tests stand on: namespaces, podman, images, Debian roots."""

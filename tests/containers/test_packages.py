@@ -1,0 +1,117 @@
+"""Debian packages: installed, run and removed; and how big, fast and small the shim is."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import socket
+import statistics
+import time
+from pathlib import Path
+
+from harness.check import assert_answer
+from harness.client import Client
+from harness.deadline import PATIENCE_S
+from harness.program import resident_bytes
+from harness.stack import Stack, flags
+from kit.options import HOST_NETWORK
+from kit.sandbox import Sandbox, command
+
+SHIM_BYTES_MAX = 4 << 20
+SHIM_RESIDENT_BYTES_MAX = 6 << 20
+# On a machine that does something else at the same time a start takes longer.
+FIRST_BYTE_MS_MAX = 5.0 if os.environ.get("PORTHOLE_STRICT_TIMING") == "1" else 100.0
+COMM_BYTES = 15  # of a program's name, in /proc/PID/comm
+STARTS = 21
+UNIT = "/usr/lib/systemd/system/porthole-ingress.service"
+
+
+def field(package: Path, name: str) -> str:
+    return command("dpkg-deb", "--field", package, name)
+
+
+def test_what_the_packages_need(packages) -> None:
+    """The ingress its libraries, by their versions; the shim nothing at all."""
+    assert set(packages) == {"porthole-ingress", "porthole-shim"}
+    assert re.search(r"libmicrohttpd\S* \(>= 0\.9\.75", field(packages["porthole-ingress"], "Depends"))
+    assert field(packages["porthole-shim"], "Depends") == ""
+    for package in packages.values():
+        listed = command("dpkg-deb", "--contents", package)
+        assert all(line.split()[1] == "root/root" for line in listed.splitlines()), listed
+
+
+def test_installed_run_and_purged(sandbox: Sandbox, stack: Stack, run, packages, debian_12: str) -> None:
+    """The service's own command line in a Debian that has only the packages, then without."""
+    folder = packages["porthole-shim"].parent
+    container = run(debian_12, "sh", "-c", "echo runs; exec sleep infinity",
+                    options=[HOST_NETWORK, f"--volume={folder}:/debs:ro"])
+    container.wait_log("runs")
+    container.execute("sh", "-c", "dpkg --install /debs/*.deb")
+    container.execute("dpkg", "--verify", "porthole-shim", "porthole-ingress")
+    unit = container.execute("cat", UNIT)
+    start = re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE)
+    settings = re.search(r"^EnvironmentFile=-(.*)$", unit, re.MULTILINE)
+    assert start and settings, unit
+    container.execute("sh", "-c", (
+        "printf 'PORTHOLE_%s\\n' LISTEN=127.0.0.1:0 SHIMS=ipc:///shims ADMIN=127.0.0.1:0"
+        f" >>{settings[1]}"))
+    ingress = stack.run("ingress", [*sandbox.prefix(), "podman", "exec", container.container, "sh", "-ec", (
+        f"set -a; . {settings[1]}; exec {shlex.join(shlex.split(start[1]))}")], sandbox.environment())
+    port = int(ingress.wait_log(r'"listen":"127.0.0.1:(\d+)"')[1])
+    shim = stack.run("shim", [*sandbox.prefix(), "podman", "exec", "--env=PORTHOLE_INGRESS=ipc:///shims",
+                              container.container, "porthole-shim", "--", "python3", "-m", "http.server",
+                              "--bind", "127.0.0.1", "8188"], sandbox.environment())
+    shim.wait_log('"msg":"registered"')
+    with Client(("127.0.0.1", port)) as client:
+        assert b"Directory listing" in assert_answer(client.ask()).body
+    for program in (shim, ingress):
+        name = "porthole-" + program.name
+        container.execute("sh", "-c", f"kill -TERM $(grep -lx {name[:COMM_BYTES]} /proc/[0-9]*/comm | cut -d/ -f3)")
+        program.expect_exit(0)
+    container.execute("dpkg", "--purge", "porthole-shim", "porthole-ingress")
+    assert container.execute("find", "/", "-xdev", "-name", "*porthole*", "-not", "-path", "/debs/*") == ""
+    container.kill()
+
+
+def test_size(stripped_shim: Path) -> None:
+    assert stripped_shim.stat().st_size <= SHIM_BYTES_MAX
+    headers = command("readelf", "--program-headers", stripped_shim)
+    assert "INTERP" not in headers and "DYNAMIC" not in headers, headers
+
+
+def test_start(stripped_shim: Path, stack: Stack) -> None:
+    """From exec to the first byte of ZeroMQ's greeting."""
+    times_ms = []
+    with listen() as listener, listen() as server:
+        endpoint = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        words = [stripped_shim, *flags(ingress=endpoint, port=server.getsockname()[1])]
+        for _ in range(STARTS):
+            begin = time.monotonic()
+            shim = stack.run("shim", words)
+            peer, _ = listener.accept()
+            with peer:
+                peer.settimeout(PATIENCE_S)
+                assert peer.recv(1)
+                times_ms.append((time.monotonic() - begin) * 1000)
+                shim.kill()
+    print(f"first byte after {statistics.median(times_ms):.2f} ms (median of {STARTS})")
+    assert statistics.median(times_ms) <= FIRST_BYTE_MS_MAX, times_ms
+
+
+def test_memory(stripped_shim: Path, stack: Stack) -> None:
+    """What it holds while it is registered and nobody calls."""
+    ingress = stack.start_ingress()
+    with listen() as server:
+        shim = stack.run("shim", [stripped_shim, *flags(ingress=ingress.shims,
+                                                        port=server.getsockname()[1])])
+        shim.wait_log('"msg":"registered"')
+        print(f"{resident_bytes(shim.pid) / 1024:.0f} KiB resident")
+        assert resident_bytes(shim.pid) <= SHIM_RESIDENT_BYTES_MAX
+        shim.stop()
+
+
+def listen() -> socket.socket:
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(PATIENCE_S)
+    return listener
