@@ -82,7 +82,18 @@ static const struct setting settings[] = {
 	    .check = check_ingress,
 	    .also = "server gateway connect endpoint shims",
 	    .help = "The ingresses to serve: tcp://HOST:PORT, one or more.\n"
-		    "Without one the shim only runs the command, as an init." },
+		    "Without one the shim only runs the command, as an init.  A name stands\n"
+		    "for as many ingresses as it has addresses." },
+	{ .name = "resolve_interval",
+	    .kind = SETTING_DURATION,
+	    .offset = AT(resolve_interval_ms),
+	    .initial = "30s",
+	    .max = SETTING_MS_DAY,
+	    .unit_ms = 1000,
+	    .value = "SECONDS",
+	    .also = "dns_interval refresh ttl",
+	    .help = "How often the names of ingresses are looked up beside before each dial.\n"
+		    "0: only then." },
 	{ .name = "function",
 	    .kind = SETTING_TEXT,
 	    .offset = AT(function),

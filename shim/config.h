@@ -53,6 +53,7 @@ struct shim_config {
 	char *port;          /* as given; target is what it means.  NULL: not given */
 	int64_t concurrency; /* 1 to CONCURRENCY_MAX */
 
+	int64_t resolve_interval_ms; /* a name is looked up again; 0: only to dial */
 	int64_t grace_ms;           /* from SIGTERM to the end, all of it */
 	int64_t startup_timeout_ms; /* until the server accepts; 0: none */
 	int64_t stream_memory_bytes_max;

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include <utlist.h>
+
 #include "proto/base/alloc.h"
 #include "proto/base/log.h"
 #include "shim/relay_tables.h"
@@ -44,10 +46,10 @@ relay_new(uv_loop_t *loop, const struct shim_config *config, struct backend *bac
 	batch_init(&relay->batch);
 	if (getrandom(relay->id, sizeof(relay->id), 0) != (ssize_t)sizeof(relay->id))
 		abort();
-	relay->uplinks_count = config->ingress.count;
-	relay->uplinks = xcalloc(relay->uplinks_count, sizeof(*relay->uplinks));
-	for (size_t i = 0; i < relay->uplinks_count; i++)
-		uplink_init(&relay->uplinks[i], relay, &config->endpoints[i],
+	relay->sets_count = config->ingress.count;
+	relay->sets = xcalloc(relay->sets_count, sizeof(*relay->sets));
+	for (size_t i = 0; i < relay->sets_count; i++)
+		ingress_set_init(&relay->sets[i], relay, &config->endpoints[i],
 		    config->ingress.items[i]);
 	return relay;
 }
@@ -81,6 +83,8 @@ is_short(const struct relay *relay)
 void
 relay_run_short(struct relay *relay, int error)
 {
+	struct uplink *uplink;
+
 	assert(relay->in_flight > 0);
 	relay->in_flight--;
 	if (!is_short(relay)) {
@@ -93,9 +97,9 @@ relay_run_short(struct relay *relay, int error)
 		relay->short_since_ms = now_ms(relay);
 	}
 	relay->reports_due = true;
-	for (size_t i = 0; i < relay->uplinks_count; i++) {
-		relay->uplinks[i].refused = true;
-		relay->uplinks[i].barrier = false;
+	DL_FOREACH(relay->uplinks, uplink) {
+		uplink->refused = true;
+		uplink->barrier = false;
 	}
 }
 
@@ -225,14 +229,14 @@ refuses(const struct uplink *uplink)
 static void
 report_slots(struct relay *relay)
 {
+	struct uplink *uplink;
+
 	if (is_short(relay))
 		return; /* a tick will wake us */
 	relay->reports_due = false;
 	if (!takes_calls(relay))
 		return;
-	for (size_t i = 0; i < relay->uplinks_count; i++) {
-		struct uplink *uplink = &relay->uplinks[i];
-
+	DL_FOREACH(relay->uplinks, uplink) {
 		if (!uplink->refused || !uplink_is_up(uplink))
 			continue;
 		if (refuses(uplink)) {
@@ -261,11 +265,10 @@ has_unsaid(const struct uplink *uplink)
 static bool
 all_know(struct relay *relay)
 {
+	struct uplink *uplink;
 	bool all = true;
 
-	for (size_t i = 0; i < relay->uplinks_count; i++) {
-		struct uplink *uplink = &relay->uplinks[i];
-
+	DL_FOREACH(relay->uplinks, uplink) {
 		if (!uplink->registered)
 			continue;
 		if (uplink_is_up(uplink) && !uplink->barrier && !has_unsaid(uplink)) {
@@ -289,12 +292,13 @@ on_idle(uv_idle_t *idle)
 static void
 turn(struct relay *relay)
 {
+	struct uplink *uplink;
 	bool more = true;
 
 	for (int round = 0; more && round < ROUNDS_MAX; round++) {
 		more = false;
-		for (size_t i = 0; i < relay->uplinks_count; i++)
-			more = uplink_receive(&relay->uplinks[i]) || more;
+		DL_FOREACH(relay->uplinks, uplink)
+			more = uplink_receive(uplink) || more;
 		while (relay->to_write) {
 			struct call *call = relay->to_write;
 
@@ -304,9 +308,7 @@ turn(struct relay *relay)
 		}
 		if (relay->reports_due)
 			report_slots(relay);
-		for (size_t i = 0; i < relay->uplinks_count; i++) {
-			struct uplink *uplink = &relay->uplinks[i];
-
+		DL_FOREACH(relay->uplinks, uplink) {
 			more = uplink_flush(uplink) || more;
 			uplink_settle(uplink);
 		}
@@ -337,9 +339,12 @@ static void
 on_tick(uv_timer_t *timer)
 {
 	struct relay *relay = timer->data;
+	struct uplink *uplink;
 
-	for (size_t i = 0; i < relay->uplinks_count; i++)
-		uplink_tick(&relay->uplinks[i]);
+	for (size_t i = 0; i < relay->sets_count; i++)
+		ingress_set_tick(&relay->sets[i]);
+	DL_FOREACH(relay->uplinks, uplink)
+		uplink_tick(uplink);
 	tick_shortage(relay);
 	backend_tick(relay->backend);
 }
@@ -362,19 +367,21 @@ relay_start(struct relay *relay)
 	uv_timer_start(&relay->tick, on_tick, TICK_MS, TICK_MS);
 	uv_timer_init(relay->loop, &relay->doubt);
 	relay->doubt.data = relay;
-	for (size_t i = 0; i < relay->uplinks_count; i++)
-		uplink_start(&relay->uplinks[i]);
+	for (size_t i = 0; i < relay->sets_count; i++)
+		ingress_set_start(&relay->sets[i]);
 }
 
 void
 relay_drain(struct relay *relay)
 {
+	struct uplink *uplink;
+
 	if (relay->draining)
 		return;
 	relay->draining = true;
-	for (size_t i = 0; i < relay->uplinks_count; i++) {
-		uplink_say_status(&relay->uplinks[i]);
-		uplink_flush(&relay->uplinks[i]);
+	DL_FOREACH(relay->uplinks, uplink) {
+		uplink_say_status(uplink);
+		uplink_flush(uplink);
 	}
 }
 
@@ -383,8 +390,10 @@ relay_drain(struct relay *relay)
 static void
 say_status_to_all(struct relay *relay)
 {
-	for (size_t i = 0; i < relay->uplinks_count; i++)
-		uplink_say_status(&relay->uplinks[i]);
+	struct uplink *uplink;
+
+	DL_FOREACH(relay->uplinks, uplink)
+		uplink_say_status(uplink);
 }
 
 void
@@ -411,10 +420,12 @@ relay_set_starting(struct relay *relay)
 static void
 fail_calls(struct relay *relay, bool in_doubt_only, const char *text)
 {
-	for (size_t i = 0; i < relay->uplinks_count; i++) {
+	struct uplink *uplink;
+
+	DL_FOREACH(relay->uplinks, uplink) {
 		struct link_call *call, *next;
 
-		HASH_ITER(hh, relay->uplinks[i].link.calls, call, next) {
+		HASH_ITER(hh, uplink->link.calls, call, next) {
 			if (in_doubt_only && !CALL_OF(call)->in_doubt)
 				continue;
 			if (text)
@@ -502,13 +513,17 @@ on_handle_closed(uv_handle_t *handle)
 void
 relay_stop(struct relay *relay, void (*on_closed)(void *arg), void *arg)
 {
+	struct uplink *uplink;
+
 	if (relay->stopping)
 		return;
 	relay->stopping = true;
 	relay->on_closed = on_closed;
 	relay->closed_arg = arg;
-	for (size_t i = 0; i < relay->uplinks_count; i++)
-		uplink_stop(&relay->uplinks[i]);
+	for (size_t i = 0; i < relay->sets_count; i++)
+		ingress_set_stop(&relay->sets[i]);
+	DL_FOREACH(relay->uplinks, uplink)
+		uplink_stop(uplink);
 	uv_prepare_stop(&relay->prepare);
 	uv_check_stop(&relay->check);
 	uv_idle_stop(&relay->idle);
@@ -525,14 +540,18 @@ relay_stop(struct relay *relay, void (*on_closed)(void *arg), void *arg)
 void
 relay_free(struct relay *relay)
 {
-	if (!relay || relay->resolvers_left > 0)
+	struct uplink *uplink, *next;
+
+	if (!relay)
 		return;
-	for (size_t i = 0; i < relay->uplinks_count; i++)
-		uplink_done(&relay->uplinks[i]);
+	DL_FOREACH_SAFE(relay->uplinks, uplink, next)
+		uplink_free(uplink);
+	for (size_t i = 0; i < relay->sets_count; i++)
+		ingress_set_stop(&relay->sets[i]); /* it may never have been started */
 	link_context_free(relay->context);
 	arena_done(&relay->arena);
 	batch_done(&relay->batch);
-	free(relay->uplinks);
+	free(relay->sets);
 	free(relay->scratch);
 	free(relay->stderr_tail);
 	free(relay);

@@ -5,6 +5,7 @@
 #include "proto/base/arena.h"
 #include "proto/batch.h"
 #include "proto/link_zmq.h"
+#include "shim/ingress_set.h"
 #include "shim/relay.h"
 #include "shim/uplink.h"
 
@@ -18,8 +19,9 @@ struct relay {
 	struct arena arena;
 	struct stream_budget budget;
 	struct batch batch;
-	struct uplink *uplinks;
-	size_t uplinks_count;
+	struct ingress_set *sets; /* one for each entry of --ingress */
+	size_t sets_count;
+	struct uplink *uplinks; /* of all of them */
 	uint8_t id[CONTAINER_ID_BYTES];
 	size_t in_flight;
 	struct call *to_write;
@@ -41,8 +43,7 @@ struct relay {
 	uv_check_t check;
 	uv_idle_t idle;
 	uv_timer_t tick;
-	int handles;        /* still to be closed, while stopping */
-	int resolvers_left; /* that could not be stopped: they write into the uplinks */
+	int handles; /* still to be closed, while stopping */
 	void (*on_closed)(void *arg);
 	void *closed_arg;
 	char *scratch;

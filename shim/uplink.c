@@ -1,12 +1,14 @@
 /* uplink.c: the life of a link to an ingress, over as many connections as it takes. */
 #include "shim/uplink.h"
 
-#include <netdb.h>
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+
+#include <utlist.h>
 
 #include "proto/base/alloc.h"
 #include "proto/base/log.h"
@@ -18,8 +20,6 @@
 #define RECEIVE_MESSAGES_MAX 256
 /* How long ZeroMQ may go on sending when a connection is closed on purpose. */
 #define GOODBYE_LINGER_MS 500
-/* A name that does not resolve is said this often. */
-#define RESOLVE_LOG_MS 60000
 /* What an ingress that does not say it means. */
 #define SILENT_TIMEOUT_MS 10000
 #define CLOSED_TIMEOUT_MS 1000
@@ -41,21 +41,41 @@ now_ms(const struct uplink *uplink)
 	return (int64_t)uv_now(uplink->relay->loop);
 }
 
-void
-uplink_init(struct uplink *uplink, struct relay *relay, const struct endpoint *endpoint,
-    const char *name)
+struct uplink *
+uplink_new(struct ingress_set *set, const char *endpoint)
 {
+	struct uplink *uplink = xcalloc(1, sizeof(*uplink));
+	struct relay *relay = set->relay;
+
 	uplink->relay = relay;
-	uplink->endpoint = endpoint;
-	uplink->name = name;
-	uplink->resolve_logged_ms = -RESOLVE_LOG_MS;
+	uplink->set = set;
+	uplink->name = set->name;
+	uplink->endpoint = xstrdup(endpoint);
+	uplink->listed = true;
 	link_init(&uplink->link, LINK_SHIM, &link_ops, uplink, &relay->arena, &relay->budget);
+	return uplink;
 }
 
 void
-uplink_done(struct uplink *uplink)
+uplink_free(struct uplink *uplink)
 {
+	assert(!uplink->carrier && !uplink->dialled);
 	link_done(&uplink->link);
+	free(uplink->endpoint);
+	free(uplink);
+}
+
+bool
+uplink_is_at_rest(const struct uplink *uplink)
+{
+	return !uplink->registered && !uplink->dialled;
+}
+
+/* For the log, where it does not stand in the name. */
+static struct log_field
+log_address(const struct uplink *uplink)
+{
+	return log_str("address", uplink->set->resolver ? uplink->endpoint : NULL);
 }
 
 bool
@@ -128,118 +148,76 @@ enter(struct uplink *uplink, enum dial_state state)
 	uplink->dial_since_ms = now_ms(uplink);
 }
 
+int64_t
+redial_next_ms(int64_t wait_ms)
+{
+	if (wait_ms == 0)
+		return REDIAL_MS_MIN;
+	return wait_ms * 2 < REDIAL_MS_MAX ? wait_ms * 2 : REDIAL_MS_MAX;
+}
+
+int64_t
+redial_jitter_ms(int64_t wait_ms)
+{
+	uint8_t random = 0;
+
+	(void)!getrandom(&random, sizeof(random), 0);
+	return wait_ms - wait_ms / 4 * random / 255;
+}
+
 /* The next try: soon if there is something to resume, else later each time; and not all
  * shims at once. */
 static void
 dial_later(struct uplink *uplink)
 {
 	int64_t wait_ms = RESUME_REDIAL_MS;
-	uint8_t random = 0;
 
 	if (!uplink->registered) {
-		if (uplink->wait_ms == 0)
-			uplink->wait_ms = REDIAL_MS_MIN;
-		else if (uplink->wait_ms * 2 < REDIAL_MS_MAX)
-			uplink->wait_ms *= 2;
-		else
-			uplink->wait_ms = REDIAL_MS_MAX;
-		wait_ms = uplink->wait_ms;
+		wait_ms = uplink->wait_ms = redial_next_ms(uplink->wait_ms);
+		ingress_set_on_failed(uplink->set, wait_ms);
 	}
-	(void)!getrandom(&random, sizeof(random), 0);
 	enter(uplink, DIAL_IDLE);
-	uplink->dial_at_ms = now_ms(uplink) + wait_ms - wait_ms / 4 * random / 255;
+	uplink->dial_at_ms = now_ms(uplink) + redial_jitter_ms(wait_ms);
 }
 
 static void
 dial_failed(struct uplink *uplink, const char *why)
 {
 	log_event(LOG_DEBUG, "ingress not reached", log_str("ingress", uplink->name),
-	    log_str("why", why));
+	    log_address(uplink), log_str("why", why));
 	connection_close(uplink->dialled, GOODBYE_LINGER_MS); /* a last word may be on its way */
 	uplink->dialled = NULL;
 	dial_later(uplink);
 }
 
-static void
-dial_endpoint(struct uplink *uplink, const char *endpoint)
+void
+uplink_dial(struct uplink *uplink)
 {
 	struct link_socket *socket;
 	const char *text;
-	int r = link_socket_dial(uplink->relay->context, endpoint, &socket, &text);
+	int r = link_socket_dial(uplink->relay->context, uplink->endpoint, &socket, &text);
 
 	if (r < 0) {
-		log_event(LOG_WARN, text, log_str("ingress", endpoint), log_errno("error", r));
+		log_event(LOG_WARN, text, log_str("ingress", uplink->name),
+		    log_address(uplink), log_errno("error", r));
 		dial_later(uplink);
 		return;
 	}
 	uplink->dialled = connection_new(uplink->relay, socket);
+	uplink->connected = false;
 	enter(uplink, DIAL_CONNECTING);
 }
 
+/* A registration can only be resumed where it was made; else the name is asked again. */
 static void
-log_unresolved(struct uplink *uplink, const char *why)
+begin_to_dial(struct uplink *uplink)
 {
-	int64_t now = now_ms(uplink);
-
-	if (now - uplink->resolve_logged_ms < RESOLVE_LOG_MS)
-		return;
-	uplink->resolve_logged_ms = now;
-	log_event(LOG_WARN, "the ingress's name does not resolve",
-	    log_str("ingress", uplink->name), log_str("why", why));
-}
-
-static void
-on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *addresses)
-{
-	struct uplink *uplink = request->data;
-	struct relay *relay = uplink->relay;
-	char host[NI_MAXHOST];
-	char endpoint[NI_MAXHOST + 32];
-
-	if (relay->stopping) {
-		uv_freeaddrinfo(addresses);
-		if (status != UV_ECANCELED)
-			relay->resolvers_left--; /* it was not waited for */
-		else
-			relay_handle_closed(relay);
-		return;
-	}
-	relay->handles--;
-	if (status < 0) {
-		log_unresolved(uplink, uv_strerror(status));
-		dial_later(uplink);
-	} else if (getnameinfo(addresses->ai_addr, addresses->ai_addrlen, host, sizeof(host),
-	               NULL, 0, NI_NUMERICHOST))
-		dial_later(uplink);
-	else {
-		snprintf(endpoint, sizeof(endpoint),
-		    addresses->ai_family == AF_INET6 ? "tcp://[%s]:%u" : "tcp://%s:%u", host,
-		    (unsigned)uplink->endpoint->port);
-		dial_endpoint(uplink, endpoint);
-	}
-	uv_freeaddrinfo(addresses);
-}
-
-void
-uplink_start(struct uplink *uplink)
-{
-	const struct endpoint *endpoint = uplink->endpoint;
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC };
-
-	if (endpoint->kind == ENDPOINT_IPC || endpoint->host_kind != ENDPOINT_NAME) {
-		dial_endpoint(uplink, uplink->name);
+	if (uplink->registered || !uplink->set->resolver) {
+		uplink_dial(uplink);
 		return;
 	}
 	enter(uplink, DIAL_RESOLVING);
-	uplink->resolving.data = uplink;
-	int r = uv_getaddrinfo(uplink->relay->loop, &uplink->resolving, on_resolved,
-	    endpoint->host, NULL, &hints);
-	if (r < 0) {
-		log_unresolved(uplink, uv_strerror(r));
-		dial_later(uplink);
-		return;
-	}
-	uplink->relay->handles++;
+	ingress_set_ask(uplink->set);
 }
 
 /* ---- what is said */
@@ -319,8 +297,8 @@ unregister(struct uplink *uplink, const char *why)
 {
 	if (!uplink->registered)
 		return;
-	log_event(LOG_WARN, "link lost", log_str("ingress", uplink->name), log_str("why", why),
-	    log_uint("calls", HASH_COUNT(uplink->link.calls)));
+	log_event(LOG_WARN, "link lost", log_str("ingress", uplink->name),
+	    log_address(uplink), log_str("why", why), log_uint("calls", HASH_COUNT(uplink->link.calls)));
 	uplink->registered = false;
 	uplink->refused = uplink->barrier = false;
 	uplink->wait_ms = 0;
@@ -344,7 +322,7 @@ lose_carrier(struct uplink *uplink, const char *why)
 	uplink->barrier = false;
 	link_suspend(&uplink->link);
 	if (uplink->dial == DIAL_IDLE)
-		uplink_start(uplink); /* at once */
+		begin_to_dial(uplink); /* at once */
 }
 
 /* The connection is made: from now on it speaks, and the old one does not. */
@@ -361,6 +339,21 @@ greet(struct uplink *uplink)
 		link_restart(&uplink->link);
 	enter(uplink, DIAL_HELLO);
 	say_hello(uplink);
+}
+
+/* One after the other, for the addresses of one name: if two lead to the same ingress, the
+ * WELCOME that comes last is then the one that counts there. */
+static bool
+may_greet(const struct uplink *uplink)
+{
+	const struct uplink *other;
+
+	if (uplink->registered)
+		return true;
+	DL_FOREACH(uplink->relay->uplinks, other)
+		if (other->set == uplink->set && other->dial == DIAL_HELLO)
+			return false;
+	return true;
 }
 
 static void
@@ -436,14 +429,51 @@ on_violation(void *arg, struct link_call *call, const char *event_text, const ch
 	call_fail(CALL_OF(call), PORTHOLE__CALL_FAILED__REASON__PROTOCOL_VIOLATION, text, false);
 }
 
+/* Both at once would be without end: each HELLO replaces the other's registration. */
+static void
+park_twins(struct uplink *uplink)
+{
+	static const uint8_t none[INGRESS_EPOCH_BYTES];
+	struct uplink *other;
+
+	if (memcmp(uplink->epoch, none, sizeof(none)) == 0)
+		return; /* it does not say who it is */
+	DL_FOREACH(uplink->relay->uplinks, other) {
+		if (other == uplink || !other->registered ||
+		    memcmp(other->epoch, uplink->epoch, sizeof(none)) != 0)
+			continue;
+		unregister(other, "another address leads to the same ingress");
+		connection_close(other->dialled, 0);
+		other->dialled = NULL;
+		enter(other, DIAL_IDLE);
+		other->parked = true;
+	}
+}
+
+static bool
+is_parked(struct uplink *uplink)
+{
+	const struct uplink *other;
+
+	if (!uplink->parked)
+		return false;
+	DL_FOREACH(uplink->relay->uplinks, other)
+		if (other->registered &&
+		    memcmp(other->epoch, uplink->epoch, sizeof(uplink->epoch)) == 0)
+			return true;
+	uplink->parked = false;
+	return false;
+}
+
 /* Registered anew: what an earlier registration carried is void. */
 static void
 begin(struct uplink *uplink)
 {
 	unregister(uplink, "the ingress does not know the link any more");
 	uplink->registered = true;
+	ingress_set_on_registered(uplink->set);
 	log_event(LOG_INFO, "registered", log_str("ingress", uplink->name),
-	    log_str("function", uplink->relay->config->function),
+	    log_address(uplink), log_str("function", uplink->relay->config->function),
 	    log_hex("container", uplink->relay->id, 8));
 }
 
@@ -509,8 +539,10 @@ on_welcome(void *arg, struct link *link, const Porthole__Welcome *welcome)
 	    uplink->resume_token, sizeof(uplink->resume_token), &welcome->resume_token);
 	if (welcome->resumed)
 		go_on(uplink, welcome);
-	else
+	else {
 		link_restart(link);
+		park_twins(uplink);
+	}
 	if (relay_state(uplink->relay) != uplink->hello_state)
 		uplink_say_status(uplink);
 }
@@ -559,8 +591,8 @@ receive_events(struct uplink *uplink, struct connection *connection)
 
 	while ((event = link_socket_next_event(connection->socket)) != LINK_EVENT_NONE) {
 		if (event == LINK_EVENT_CONNECTED) {
-			if (connection == uplink->dialled && uplink->dial == DIAL_CONNECTING)
-				greet(uplink);
+			if (connection == uplink->dialled)
+				uplink->connected = true;
 		} else if (connection == uplink->carrier)
 			break_later(uplink, "the connection was closed");
 		else if (connection == uplink->dialled) {
@@ -614,6 +646,8 @@ uplink_receive(struct uplink *uplink)
 		receive_events(uplink, uplink->carrier);
 	if (uplink->dialled)
 		receive_events(uplink, uplink->dialled);
+	if (uplink->dial == DIAL_CONNECTING && uplink->connected && may_greet(uplink))
+		greet(uplink);
 	return budget == 0;
 }
 
@@ -704,8 +738,8 @@ tick_dial(struct uplink *uplink)
 
 	switch (uplink->dial) {
 	case DIAL_IDLE:
-		if (needed && now >= uplink->dial_at_ms)
-			uplink_start(uplink);
+		if (needed && now >= uplink->dial_at_ms && !is_parked(uplink))
+			begin_to_dial(uplink);
 		break;
 	case DIAL_RESOLVING:
 		break;
@@ -740,12 +774,6 @@ uplink_stop(struct uplink *uplink)
 		uplink_flush(uplink); /* nothing is heard after a goodbye */
 		say_goodbye(uplink, PORTHOLE__GOODBYE__REASON__STOPPING, "its shim stopped");
 		uplink_flush(uplink);
-	}
-	/* A resolver that waits for a slow server is not waited for. */
-	if (uplink->dial == DIAL_RESOLVING &&
-	    uv_cancel((uv_req_t *)&uplink->resolving) < 0) {
-		uplink->relay->handles--;
-		uplink->relay->resolvers_left++;
 	}
 	drop_calls(uplink);
 	uplink->registered = false;

@@ -14,6 +14,10 @@
  * the connection dialled beside it.  Once HELLO has been said on the new one, the old one
  * is closed.
  *
+ * Before a dial the name is looked up again, by its ingress_set; but not to resume, which
+ * can only be at the same address.  Two uplinks that meet the same ingress would take its
+ * registration from each other for ever: the older one is parked until the other is lost.
+ *
  * Dialling goes on for ever: at once and every RESUME_REDIAL_MS while there is something to
  * resume, else after 100 ms to 5 s, doubled, with jitter.
  */
@@ -26,33 +30,37 @@
 
 #include <uv.h>
 
-#include "proto/base/address.h"
 #include "proto/limits.h"
 #include "proto/link.h"
 
 struct connection;
+struct ingress_set;
 struct relay;
 
 enum dial_state {
 	DIAL_IDLE, /* until dial_at_ms, if there is a need at all */
-	DIAL_RESOLVING,
+	DIAL_RESOLVING, /* until the set knows where to */
 	DIAL_CONNECTING,
 	DIAL_HELLO, /* said, no WELCOME yet */
 };
 
 struct uplink {
 	struct relay *relay;
-	const struct endpoint *endpoint;
-	const char *name; /* as given */
+	struct uplink *next; /* relay->uplinks: utlist.h has prev */
+	struct uplink *prev;
+	struct ingress_set *set; /* whose address it is */
+	const char *name;        /* as given */
+	char *endpoint;          /* numeric */
+	bool listed;             /* the name has this address still */
+	bool parked;             /* another one leads to the ingress of `epoch` */
 	struct link link;
 	struct connection *carrier; /* NULL: none */
 	struct connection *dialled; /* CONNECTING or HELLO */
+	bool connected;             /* dialled is: it may say HELLO when it has its turn */
 	enum dial_state dial;
 	int64_t dial_since_ms; /* in this state */
 	int64_t dial_at_ms;    /* IDLE: when to dial */
 	int64_t wait_ms;       /* the last wait between two tries */
-	uv_getaddrinfo_t resolving;
-	int64_t resolve_logged_ms;
 	/* the registration */
 	bool registered;
 	uint8_t epoch[INGRESS_EPOCH_BYTES];
@@ -73,13 +81,16 @@ struct uplink {
 	char broken_text[128];
 };
 
-void uplink_init(struct uplink *uplink, struct relay *relay, const struct endpoint *endpoint,
-    const char *name);
-/* Everything must have been closed. */
-void uplink_done(struct uplink *uplink);
+/* endpoint is copied.  It is the caller's to list. */
+struct uplink *uplink_new(struct ingress_set *set, const char *endpoint);
+/* It must be at rest, or stopped. */
+void uplink_free(struct uplink *uplink);
 
-/* Begins to dial. */
-void uplink_start(struct uplink *uplink);
+/* Dials, now. */
+void uplink_dial(struct uplink *uplink);
+/* Neither registered nor dialling. */
+bool uplink_is_at_rest(const struct uplink *uplink);
+
 /* Deadlines; every tick of the relay. */
 void uplink_tick(struct uplink *uplink);
 
@@ -95,6 +106,11 @@ bool uplink_is_up(const struct uplink *uplink);
 
 /* Says how this container is: with the next flush, or with the next HELLO. */
 void uplink_say_status(struct uplink *uplink);
+
+/* The next wait between two tries, 100 ms to 5 s; 0: there was none. */
+int64_t redial_next_ms(int64_t wait_ms);
+/* Up to a quarter less, so that not all shims come at once. */
+int64_t redial_jitter_ms(int64_t wait_ms);
 
 /* Goodbye, and the end of it: calls are freed. */
 void uplink_stop(struct uplink *uplink);

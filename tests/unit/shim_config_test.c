@@ -46,6 +46,7 @@ test_defaults(void **state)
 	assert_string_equal(config.function, "default");
 	assert_null(config.zone);
 	assert_int_equal(config.concurrency, 1000);
+	assert_int_equal(config.resolve_interval_ms, 30000);
 	assert_int_equal(config.grace_ms, 25000);
 	assert_int_equal(config.startup_timeout_ms, 600000);
 	assert_int_equal(config.stream_memory_bytes_max, 64 * 1024 * 1024);
