@@ -6,6 +6,7 @@ pkg_check_modules(ZMQ        REQUIRED IMPORTED_TARGET libzmq>=4.3.4)
 pkg_check_modules(UV         REQUIRED IMPORTED_TARGET libuv>=1.40)
 pkg_check_modules(MHD        REQUIRED IMPORTED_TARGET libmicrohttpd>=0.9.75)
 pkg_check_modules(CJSON      REQUIRED IMPORTED_TARGET libcjson>=1.7)
+pkg_check_modules(ZLIB       REQUIRED IMPORTED_TARGET zlib>=1.2.11)
 find_program(PROTOC_C protoc-c REQUIRED)
 
 # llhttp: Debian 12 ships its C sources (node-llhttp), Debian 13 and others the library.

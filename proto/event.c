@@ -3,7 +3,10 @@
 
 #include <string.h>
 
+#include "proto/base/token.h"
+#include "proto/base/utf8.h"
 #include "proto/limits.h"
+#include "proto/websocket.h"
 
 const char *
 event_name(const Porthole__Event *event)
@@ -176,25 +179,6 @@ event_need_bytes(const Porthole__Event *event)
 	return body_bytes + frame_bytes > 0 ? EVENT_COST_BYTES + body_bytes + frame_bytes : 1;
 }
 
-/* RFC 9110 section 5.6.2: tchar. */
-static const bool is_token_byte[256] = {
-	['!'] = true, ['#'] = true, ['$'] = true, ['%'] = true, ['&'] = true,
-	['\''] = true, ['*'] = true, ['+'] = true, ['-'] = true, ['.'] = true,
-	['^'] = true, ['_'] = true, ['`'] = true, ['|'] = true, ['~'] = true,
-	['0' ... '9'] = true, ['A' ... 'Z'] = true, ['a' ... 'z'] = true,
-};
-
-static bool
-is_token(const void *text, size_t bytes)
-{
-	const uint8_t *at = text;
-
-	for (size_t i = 0; i < bytes; i++)
-		if (!is_token_byte[at[i]])
-			return false;
-	return bytes > 0;
-}
-
 static bool
 is_field_value(const void *text, size_t bytes)
 {
@@ -205,7 +189,7 @@ is_field_value(const void *text, size_t bytes)
 bool
 field_is_valid(const struct field *field)
 {
-	return is_token(field->name, field->name_bytes) &&
+	return token_is_valid(field->name, field->name_bytes) &&
 	    is_field_value(field->value, field->value_bytes);
 }
 
@@ -218,7 +202,8 @@ check_headers(const Porthole__Event *event)
 	if (count > EVENT_HEADERS_MAX)
 		return "too many headers";
 	for (size_t i = 0; i < count; i++) {
-		if (!is_token(headers[i]->name.data, headers[i]->name.len))
+		if (!token_is_valid(
+			(const char *)headers[i]->name.data, headers[i]->name.len))
 			return "a header name that is not a token";
 		if (!is_field_value(headers[i]->value.data, headers[i]->value.len))
 			return "a header value with CR, LF or NUL";
@@ -260,7 +245,7 @@ check_status(const Porthole__Event *event)
 static const char *
 check_http(const Porthole__HttpScope *scope)
 {
-	if (!is_token(scope->method.data, scope->method.len))
+	if (!token_is_valid((const char *)scope->method.data, scope->method.len))
 		return "a method that is not a token";
 	if ((unsigned)scope->framing > PORTHOLE__HTTP_SCOPE__FRAMING__CHUNKED)
 		return "a framing that is not known";
@@ -273,7 +258,8 @@ static const char *
 check_websocket(const Porthole__WebsocketScope *scope)
 {
 	for (size_t i = 0; i < scope->n_subprotocols; i++)
-		if (!is_token(scope->subprotocols[i], strlen(scope->subprotocols[i])))
+		if (!token_is_valid(
+			scope->subprotocols[i], strlen(scope->subprotocols[i])))
 			return "a subprotocol that is not a token";
 	return check_target(&scope->target);
 }
@@ -285,7 +271,7 @@ check_accept(const Porthole__WebsocketAccept *accept)
 {
 	size_t bytes = strlen(accept->subprotocol);
 
-	if (bytes > 0 && !is_token(accept->subprotocol, bytes))
+	if (bytes > 0 && !token_is_valid(accept->subprotocol, bytes))
 		return "a subprotocol that is not a token";
 	for (size_t i = 0; i < accept->n_headers; i++) {
 		const struct field field = {
@@ -299,22 +285,22 @@ check_accept(const Porthole__WebsocketAccept *accept)
 	return NULL;
 }
 
-/*
- * RFC 6455 section 7.4: 1004 is reserved; 1005, 1006 and 1015 say what happened and are
- * never sent, so only a disconnect may tell of them; 1016 to 2999 are not defined.  0 is
- * "not given".  Section 5.5: a control frame holds 125 bytes, two of them the code.
- */
+/* 0 is "not given".  RFC 6455 section 7.4: 1005, 1006 and 1015 say what happened and are
+ * never sent, so only a disconnect may tell of them. */
 static const char *
 check_close(const Porthole__WebsocketClose *close, bool is_disconnect)
 {
 	uint32_t code = close->code;
-	bool sent = code == 0 || (code >= 1000 && code <= 1003) ||
-	    (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999);
+	bool sent = code == 0 || websocket_code_is_sendable(code);
 	bool told = code == 1005 || code == 1006 || code == 1015;
 
 	if (!sent && !(is_disconnect && told))
 		return "a close code that is not allowed";
-	return close->reason.len > 123 ? "a close reason of more than 123 bytes" : NULL;
+	if (close->reason.len > WEBSOCKET_REASON_BYTES_MAX)
+		return "a close reason of more than 123 bytes";
+	return utf8_is_valid(close->reason.data, close->reason.len)
+	    ? NULL
+	    : "a close reason that is not UTF-8";
 }
 
 static const char *

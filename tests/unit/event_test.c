@@ -428,6 +428,11 @@ test_close_codes_and_reasons(void **state)
 	assert_null(event_check(&built.event));
 	built.of.close.reason.len = 124;
 	assert_non_null(event_check(&built.event));
+	built.of.close.reason = bytes_of("caf\xc3\xa9");
+	assert_null(event_check(&built.event));
+	built.of.close.reason.len--;
+	assert_string_equal(
+	    event_check(&built.event), "a close reason that is not UTF-8");
 }
 
 /* RFC 6455 section 4.1; ASGI www.rst, "Accept - send event". */
