@@ -129,6 +129,33 @@ def test_many_clients_at_once(shared):
         assert assert_answer(client.read_response()).body == b"/%d" % i
 
 
+def test_more_clients_than_one_lane_holds(pair, server):
+    """They wait at the same time, so in several lanes; some leave, the others go on."""
+    gate = server.gate()
+
+    def hold(request: http.Request, conn) -> bytes | None:
+        if request.target == b"/again":
+            return http.reply(body=b"again")
+        assert gate.wait(30)
+        return http.reply(body=request.target)
+
+    server.script(serve(hold))
+    clients = [pair.client() for _ in range(400)]
+    for i, client in enumerate(clients):
+        client.send(http.request(target=f"/{i}"))
+    for _ in clients:
+        server.next_request()
+    for client in clients[::3]:
+        client.reset()
+    gate.set()
+    for i, client in enumerate(clients):
+        if i % 3:
+            assert assert_answer(client.read_response()).body == b"/%d" % i
+    for i, client in enumerate(clients):
+        if i % 3:
+            assert assert_answer(client.ask(target="/again")).body == b"again"
+
+
 @pytest.mark.parametrize("fault", ["half a head", "half a body"])
 def test_clients_that_leave_early_harm_nobody(shared, fault):
     for _ in range(50):
