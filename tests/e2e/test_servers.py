@@ -9,6 +9,7 @@ import pytest
 
 from harness import http
 from harness.check import assert_answer, assert_error
+from harness.deadline import wait_until
 from harness.peer import Closed
 from harness.server import serve, serve_heads
 
@@ -166,6 +167,22 @@ def test_an_answer_before_the_request_is_whole(shared):
         client.send(b"x" * 99_000)
     except Closed:
         pass
+
+
+def test_an_answer_before_the_request_is_whole_ends_without_a_reset(pair, server):
+    """A reset for what the client still sends would take the answer away from it."""
+    server.script(serve_heads(lambda request, conn: http.reply(413, body=b"enough")))
+    client = pair.client()
+    client.send(http.request("POST", fields=[(b"Content-Length", b"1000000")]))
+    wait_until(lambda: b"enough" in client.sock_peek(), "the answer")
+    client.sock.settimeout(5)
+    for _ in range(5):
+        client.sock.sendall(b"x" * 1000)
+        assert_answer(pair.ask(), 413)  # the ingress has had a turn with it
+    raw = b""
+    while data := client.sock.recv(65536):  # an exception is a reset
+        raw += data
+    assert raw.startswith(b"HTTP/1.1 413 ") and raw.endswith(b"enough")
 
 
 # ---- wrong

@@ -316,6 +316,17 @@ def test_trailers_of_several_events_all_arrive(ingress, shim, pb):
     assert answer.trailers == [(b"X-A", b"1"), (b"X-A", b"2"), (b"X-B", b"3")]
 
 
+def test_trailers_that_the_client_did_not_ask_for_are_dropped(ingress, shim, pb):
+    client = ask_later(ingress)
+    scope, _body = shim.read_request()
+    assert not scope.http.te_trailers
+    shim.send(shim.start(scope.call, trailers=True), shim.body(scope.call, b"some", more_body=True))
+    head = client.read_final_head()
+    shim.send(shim.body(scope.call, b"more"), trailers(shim, pb, scope.call, [(b"X-A", b"1")], False))
+    assert b"".join(client.body_pieces(head)) == b"somemore"
+    assert head.trailers == []
+
+
 def test_trailers_without_end_are_a_violation(ingress, shim, pb):
     """All events together are held to the limit of a head."""
     client = ask_later(ingress, fields=[(b"TE", b"trailers")])
