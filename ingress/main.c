@@ -23,6 +23,10 @@
 #include "proto/base/alloc.h"
 #include "proto/base/log.h"
 
+/* What we answer to; from the beginning, so that none of them comes between. */
+static const int signal_numbers[] = { SIGTERM, SIGINT, SIGHUP };
+#define SIGNALS (sizeof(signal_numbers) / sizeof(signal_numbers[0]))
+
 /* How often deadlines are looked at. */
 #define TICK_MS 100
 /* Rounds of one turn before libuv has its turn. */
@@ -47,7 +51,7 @@ struct program {
 	uv_check_t check;
 	uv_idle_t idle; /* runs while a turn has left something */
 	uv_timer_t tick;
-	uv_signal_t signals[3];
+	uv_signal_t signals[SIGNALS];
 	bool draining;
 	bool stopped;
 	int64_t drain_until_ms;
@@ -218,6 +222,17 @@ on_signal(uv_signal_t *handle, int number)
 
 /* ---- start and stop */
 
+static void
+hold_signals(bool hold)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < SIGNALS; i++)
+		sigaddset(&set, signal_numbers[i]);
+	sigprocmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+}
+
 static int
 fail(const char *what, const char *text)
 {
@@ -262,8 +277,6 @@ is_ready(void *arg)
 static void
 start_loop(struct program *program)
 {
-	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
-
 	uv_poll_init(
 	    &program->loop, &program->gateway_poll, gateway_fd(program->gateway));
 	uv_poll_start(&program->gateway_poll, UV_READABLE, on_wakeup);
@@ -280,11 +293,12 @@ start_loop(struct program *program)
 	uv_timer_init(&program->loop, &program->tick);
 	program->tick.data = program;
 	uv_timer_start(&program->tick, on_tick, TICK_MS, TICK_MS);
-	for (size_t i = 0; i < 3; i++) {
+	for (size_t i = 0; i < SIGNALS; i++) {
 		uv_signal_init(&program->loop, &program->signals[i]);
 		program->signals[i].data = program;
-		uv_signal_start(&program->signals[i], on_signal, numbers[i]);
+		uv_signal_start(&program->signals[i], on_signal, signal_numbers[i]);
 	}
+	hold_signals(false);
 }
 
 static void
@@ -311,6 +325,7 @@ say_ready(const struct program *program)
 static void
 stop(struct program *program)
 {
+	hold_signals(true); /* it ends already: one more would kill it on its way */
 	uv_poll_stop(&program->gateway_poll);
 	uv_poll_stop(&program->monitor_poll);
 	uv_prepare_stop(&program->prepare);
@@ -328,7 +343,7 @@ stop(struct program *program)
 	uv_close((uv_handle_t *)&program->check, NULL);
 	uv_close((uv_handle_t *)&program->idle, NULL);
 	uv_close((uv_handle_t *)&program->tick, NULL);
-	for (size_t i = 0; i < 3; i++)
+	for (size_t i = 0; i < SIGNALS; i++)
 		uv_close((uv_handle_t *)&program->signals[i], NULL);
 	uv_run(&program->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&program->loop);
@@ -352,6 +367,7 @@ main(int argc, char **argv)
 	log_init((enum log_level)program->config.log_level,
 	    (enum log_format)program->config.log_format, STDERR_FILENO);
 	signal(SIGPIPE, SIG_IGN);
+	hold_signals(true);
 	uv_loop_init(&program->loop);
 	status = start(program);
 	if (status == 0) {

@@ -81,6 +81,15 @@ def test_the_ingress_finishes_an_upload(pair, server):
     pair.ingress.expect_exit(0)
 
 
+def test_signals_without_end_do_not_spoil_the_end_of_the_ingress(stack):
+    """Whenever another one comes, it is still a clean end."""
+    for _ in range(5):
+        ingress = stack.start_ingress()
+        while ingress.process.poll() is None:
+            ingress.signal(signal.SIGTERM)
+        ingress.expect_exit(0)
+
+
 def test_a_second_signal_ends_the_ingress_at_once(pair, server):
     holding(server)
     client = pair.client()

@@ -321,7 +321,7 @@ def test_a_truncated_body_is_a_reset_where_nothing_else_would_tell(stack, server
     gate = server.gate()
 
     def part(_request: http.Request, conn) -> None:
-        conn.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + http.chunk(b"abc"))
+        conn.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + http.chunk(b"part"))
         assert gate.wait(20)
         conn.close()
 
@@ -329,7 +329,7 @@ def test_a_truncated_body_is_a_reset_where_nothing_else_would_tell(stack, server
     stack.pair(server, ["--drain-timeout-ms", "200"])
     client = stack.client()
     client.send(http.request(version=b"HTTP/1.0"))
-    assert client.read_until(b"abc")
+    assert client.read_until(b"part")
     if end == "the server":
         gate.set()
     else:
@@ -341,9 +341,9 @@ def test_a_truncated_body_is_a_reset_where_nothing_else_would_tell(stack, server
 
 def test_a_body_that_ends_well_is_no_reset_for_http_1_0(shared):
     shared.servers[0].script(serve(lambda request, conn: (
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + http.chunked(b"abc"))))
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + http.chunked(b"whole"))))
     client = shared.client()
     client.send(http.request(version=b"HTTP/1.0"))
-    assert client.read_until(b"abc")
+    assert client.read_until(b"whole")
     client.sock.settimeout(5)
     assert client.sock.recv(1) == b""
