@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Callable, Iterator
 
 import pytest
@@ -46,6 +47,25 @@ def test_the_ingress_is_found_by_its_containers_name(network, start_ingress, run
     ingress = start_ingress()
     run(scratch_image, options=[f"--network={network}", *LOCKED_DOWN, *setting(ENDPOINT)]).wait_registered()
     assert ask(ingress) == b"hello\n"
+
+
+@pytest.mark.parametrize("release", ["12", "13"])
+def test_a_debian_image_that_finds_it(request, network, start_ingress, run, build, porthole_image,
+                                      static_server: Path, release: str) -> None:
+    """The name is asked of DNS, behind what nsswitch.conf names before it: in Debian 13 a module
+    that a static program must not load."""
+    image = build(f"debian-{release}-server", (
+        f"FROM {request.getfixturevalue(f'debian_{release}')}\n"
+        "COPY --from=porthole /porthole-shim /porthole-shim\n"
+        "COPY server /server\n"
+        'ENTRYPOINT ["/porthole-shim", "--"]\n'
+        'CMD ["/server", "8188"]\n'), static_server)
+    ingress = start_ingress()
+    container = run(image, options=[f"--network={network}", *LOCKED_DOWN, *setting(ENDPOINT)])
+    container.wait_registered()
+    assert ask(ingress) == b"hello\n"
+    before_dns = container.execute("sed", "-n", "s/^hosts:\\(.*\\) dns.*/\\1/p", "/etc/nsswitch.conf")
+    assert before_dns.split() == (["files", "myhostname"] if release == "13" else ["files"])
 
 
 def test_the_ingress_comes_later_and_moves(network, start_ingress, run, scratch_image) -> None:

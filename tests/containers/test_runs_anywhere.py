@@ -74,26 +74,6 @@ def test_the_status_of_the_command_is_the_containers(run, porthole_image: str, b
     run(image, "sh", "-c", f"exit {status}", options=[HOST_NETWORK]).expect_exit(status)
 
 
-@pytest.mark.parametrize("release", ["12", "13"])
-def test_a_debian_image_that_finds_the_ingress_by_name(request, stack: Stack, run, build, porthole_image: str,
-                                                       static_server: Path, release: str) -> None:
-    """Debian 13's nsswitch.conf names a module that a static program must not load."""
-    image = build(f"debian-{release}-server", (
-        f"FROM {request.getfixturevalue(f'debian_{release}')}\n"
-        "COPY --from=porthole /porthole-shim /porthole-shim\n"
-        "COPY server /server\n"
-        'ENTRYPOINT ["/porthole-shim", "--"]\n'
-        'CMD ["/server", "8188"]\n'), static_server)
-    ingress = stack.start_ingress()
-    port = ingress.shims.rpartition(":")[2]
-    container = run(image, options=[HOST_NETWORK, *LOCKED_DOWN, "--add-host=gateway.test:127.0.0.1",
-                                    f"--env=PORTHOLE_INGRESS=tcp://gateway.test:{port}"])
-    container.wait_registered()
-    assert assert_answer(ingress.ask()).body == b"hello\n"
-    names = container.execute("cat", "/etc/nsswitch.conf")
-    assert ("myhostname" in names) == (release == "13"), names
-
-
 def test_an_empty_root_without_proc(stack: Stack, stripped_shim: Path, static_server: Path,
                                     tmp_path: Path) -> None:
     """chroot: no /proc, no /dev, no /etc, no /tmp."""
