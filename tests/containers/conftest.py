@@ -27,10 +27,10 @@ from harness.stack import SHIM_BIN, INGRESS_BIN, Stack  # noqa: E402
 from kit.roots import debian_root  # noqa: E402
 from kit.sandbox import Container, Missing, Sandbox  # noqa: E402
 
-# Release and packages: a server for both, and the libraries that the ingress needs.
+# Release and packages: a server, the libraries that the ingress needs, and systemd to run it.
 DEBIAN = {
     "12": ("bookworm", ["python3-minimal", "libpython3-stdlib", "libmicrohttpd12", "libzmq5",
-                        "libprotobuf-c1", "libcjson1", "libuv1"]),
+                        "libprotobuf-c1", "libcjson1", "libuv1", "procps", "systemd-sysv"]),
     "13": ("trixie", ["libnss-myhostname"]),
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.check import assert_answer
 from harness.client import Client
-from harness.deadline import PATIENCE_S
+from harness.deadline import PATIENCE_S, wait_until
 from harness.program import resident_bytes
 from harness.stack import Stack, flags
 from kit.options import HOST_NETWORK
@@ -22,6 +22,7 @@ SHIM_BYTES_MAX = 4 << 20
 SHIM_RESIDENT_BYTES_MAX = 6 << 20
 # On a machine that does something else at the same time a start takes longer.
 FIRST_BYTE_MS_MAX = 5.0 if os.environ.get("PORTHOLE_STRICT_TIMING") == "1" else 100.0
+SERVICE = "porthole-ingress.service"
 COMM_BYTES = 15  # of a program's name, in /proc/PID/comm
 STARTS = 21
 UNIT = "/usr/lib/systemd/system/porthole-ingress.service"
@@ -72,6 +73,48 @@ def test_installed_run_and_purged(sandbox: Sandbox, stack: Stack, run, packages,
     container.execute("dpkg", "--purge", "porthole-shim", "porthole-ingress")
     assert container.execute("find", "/", "-xdev", "-name", "*porthole*", "-not", "-path", "/debs/*") == ""
     container.kill()
+
+
+def test_the_service(sandbox: Sandbox, stack: Stack, run, packages, debian_12: str) -> None:
+    """Under a real systemd: installed, enabled, reloaded, upgraded while it runs, purged."""
+    server = stack.server()
+    debs = packages["porthole-ingress"].parent
+    machine = run(debian_12, "/sbin/init", options=[
+        HOST_NETWORK, "--systemd=always", "--cap-add=SYS_ADMIN", "--env=container=podman",
+        f"--volume={debs}:/debs:ro"])
+    wait_until(lambda: machine.succeeds("systemctl", "is-system-running", "--wait"),
+               "systemd is up")
+
+    def shows(name: str) -> str:
+        return machine.execute("systemctl", "show", "--value", "--property", name, SERVICE)
+
+    def log(pattern: str) -> re.Match[str]:
+        return wait_until(lambda: re.search(pattern, machine.execute(
+            "journalctl", "--no-pager", "--output=cat", f"--unit={SERVICE}")), pattern)
+
+    machine.execute("sh", "-c", "dpkg --install /debs/porthole-ingress_*.deb")
+    assert (shows("ActiveState"), shows("UnitFileState")) == ("inactive", "disabled")
+    machine.execute("systemd-analyze", "verify", SERVICE)
+    machine.execute("sh", "-c", (
+        "printf 'PORTHOLE_%s\\n' LISTEN=127.0.0.1:0 SHIMS=tcp://127.0.0.1:0 ADMIN=127.0.0.1:0"
+        " >>/etc/default/porthole-ingress"))
+    machine.execute("systemctl", "enable", "--now", SERVICE)
+    ready = log(r"msg=ready listen=127.0.0.1:(\d+) shims=(\S+)")
+    stack.start_shim(ready[2], server=server)
+    with Client(("127.0.0.1", int(ready[1]))) as client:
+        assert_answer(client.ask())
+    first = shows("MainPID")
+    user = machine.execute("sed", "-n", "s/^Uid:\t\\([0-9]*\\).*/\\1/p", f"/proc/{first}/status")
+    assert int(user) > 0
+    machine.execute("systemctl", "reload", SERVICE)
+    log("configuration loaded")
+    machine.execute("sh", "-c", "dpkg --install /debs/porthole-ingress_*.deb")
+    assert (shows("ActiveState"), shows("Result")) == ("active", "success")
+    assert shows("MainPID") != first
+    machine.execute("dpkg", "--purge", "porthole-ingress")
+    log(r"(?s)msg=stopped.*msg=stopped")
+    assert shows("LoadState") == "not-found"
+    machine.kill()
 
 
 def test_size(stripped_shim: Path) -> None:

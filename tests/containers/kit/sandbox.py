@@ -218,6 +218,14 @@ class Container(Program):
     def execute(self, *words: object) -> str:
         return self.sandbox.podman("exec", self.container, *words)
 
+    def succeeds(self, *words: object) -> bool:
+        """Like execute, for what may not work yet."""
+        try:
+            self.execute(*words)
+        except AssertionError:
+            return False
+        return True
+
     def address(self) -> str:
         form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
         return self.podman("inspect", "--format", form)
