@@ -42,7 +42,7 @@ set_window(struct link_window *window)
 	uint64_t bytes = window->rate_bytes / 1000 * us / 1000;
 
 	if (window->probing)
-		bytes = LINK_WINDOW_BYTES_MIN;
+		bytes = LINK_CALM_BYTES;
 	else if (window->rate_bytes == 0)
 		bytes = LINK_WINDOW_BYTES_INITIAL;
 	else if (bytes < LINK_WINDOW_BYTES_MIN)
@@ -65,21 +65,60 @@ link_window_sent(struct link_window *window, uint64_t bytes, int64_t now_us)
 	window->mark_sent_bytes = window->sent_bytes;
 	window->mark_heard_bytes = window->heard_bytes;
 	window->mark_us = now_us;
-	window->probe_is_calm = under_way_bytes <= LINK_WINDOW_BYTES_MIN;
+	window->mark_bytes = bytes;
+	window->mark_is_calm = under_way_bytes <= LINK_CALM_BYTES;
+	window->mark_is_probe = window->probing;
+}
+
+static void
+believe(struct link_window *window, int64_t us, int64_t now_us)
+{
+	window->round_trip_us = us;
+	window->round_trip_at_us = now_us;
+	window->probing = false;
+}
+
+/* Without the time that the message itself takes, as far as the rate is to be trusted. */
+static int64_t
+without_message(const struct link_window *window, int64_t us)
+{
+	int64_t message_us = window->rate_bytes
+	    ? (int64_t)(window->mark_bytes * 1000000 / window->rate_bytes)
+	    : 0;
+
+	return message_us < us - us / 4 ? us - message_us : us / 4 + 1;
+}
+
+static void
+probe(struct link_window *window, int64_t us, int64_t now_us)
+{
+	int64_t patience_us = LINK_PROBE_ROUND_TRIPS * window->round_trip_us;
+
+	if (patience_us < LINK_PROBE_US_MIN)
+		patience_us = LINK_PROBE_US_MIN;
+	if (window->mark_is_probe &&
+	    (window->probe_least_us == 0 || us < window->probe_least_us))
+		window->probe_least_us = us;
+	if (window->mark_is_probe && window->mark_is_calm)
+		believe(window, without_message(window, us), now_us);
+	else if (window->probe_least_us && now_us - window->probe_us > patience_us)
+		believe(window, window->probe_least_us, now_us);
 }
 
 static void
 take_round_trip(struct link_window *window, int64_t us, int64_t now_us)
 {
-	if (window->round_trip_us == 0 || us <= window->round_trip_us ||
-	    (window->probing && window->probe_is_calm)) {
-		window->round_trip_us = us;
+	if (window->round_trip_us == 0 || us <= window->round_trip_us)
+		believe(window, us, now_us);
+	else if (window->probing)
+		probe(window, us, now_us);
+	else if (us <= window->round_trip_us + window->round_trip_us / 4 + ROUND_TRIP_SLACK_US)
 		window->round_trip_at_us = now_us;
-		window->probing = false;
-	} else if (us <= window->round_trip_us + window->round_trip_us / 4 + ROUND_TRIP_SLACK_US)
-		window->round_trip_at_us = now_us;
-	else if (now_us - window->round_trip_at_us > LINK_ROUND_TRIP_US_VALID)
+	else if (now_us - window->round_trip_at_us > LINK_ROUND_TRIP_US_VALID) {
 		window->probing = true;
+		window->probe_us = now_us;
+		window->probe_least_us = 0;
+	}
 }
 
 static void

@@ -10,8 +10,10 @@
  * that it has it, the time since is a round trip, and the bytes confirmed since are a rate.
  * A rate counts as the path's only if the window was full meanwhile, since a sender that
  * has little to say shows how much that is, and not what the path could do; a higher one
- * always counts.  A least round trip that was not seen again for a while is measured anew
- * with little under way, since a full path hides it.
+ * always counts.  A least round trip that was not seen again for a while is measured anew:
+ * a full path hides it, so the sender waits until hardly anything is under way.  That takes a
+ * window's time; while others go on sending it may never be, and the least that was seen
+ * meanwhile has to do.
  *
  * Times are in microseconds of any clock that does not go back.
  */
@@ -29,6 +31,11 @@
 #define LINK_QUEUE_US 8000
 /* A least round trip is believed for so long. */
 #define LINK_ROUND_TRIP_US_VALID 10000000
+/* With so much under way a message is taken to wait behind nothing. */
+#define LINK_CALM_BYTES (4 * 1024)
+/* To see that is waited for so many of the round trips known, and at least for this. */
+#define LINK_PROBE_ROUND_TRIPS 4
+#define LINK_PROBE_US_MIN      50000
 
 struct link_window {
 	uint64_t sent_bytes;   /* since the connection was made */
@@ -37,11 +44,15 @@ struct link_window {
 	uint64_t rate_bytes;   /* a second; 0: not known */
 	int64_t round_trip_us; /* the least; 0: not known */
 	int64_t round_trip_at_us;
-	bool probing;       /* little is sent, to see the least round trip again */
-	bool probe_is_calm; /* ... and little was under way when the mark was set */
+	bool probing;          /* nothing is sent, to see the least round trip again */
+	int64_t probe_us;      /* since when */
+	int64_t probe_least_us; /* the least of it so far; 0: none */
 	/* the message that is timed */
 	bool marked;
 	bool mark_was_full; /* the window was, since then */
+	bool mark_is_calm;  /* hardly anything was under way before it */
+	bool mark_is_probe; /* it was set while probing */
+	uint64_t mark_bytes; /* of the message itself */
 	uint64_t mark_sent_bytes;
 	uint64_t mark_heard_bytes;
 	int64_t mark_us;
