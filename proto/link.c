@@ -156,6 +156,7 @@ link_call_attach(struct link_call *call, struct link *link, uint64_t number)
 	call->order = (struct event_order){ .websocket = call->order.websocket };
 	stream_in_done(&call->in);
 	stream_in_init(&call->in, link->budget);
+	call->in.told_us = link->now_us;
 	stream_out_rewind(&call->out, number, link->initial_credit_bytes);
 	link->newest_number = number;
 	HASH_ADD_BYHASHVALUE(
@@ -196,7 +197,10 @@ link_call_send(struct link_call *call, Porthole__Event *event, struct payload *p
 void
 link_call_consume(struct link_call *call, uint64_t cost_bytes)
 {
-	stream_in_consume(&call->in, cost_bytes);
+	const struct link *link = call->link;
+
+	stream_in_consume(&call->in, cost_bytes, link ? link->now_us : 0,
+	    link ? link_window_horizon_us(&link->window) : 0);
 	if (call->link && stream_in_has_news(&call->in))
 		say_state(call);
 }
@@ -290,7 +294,7 @@ fill_state(struct link_call *call, Porthole__CallState *state)
 	state->credit = stream_in_credit_bytes(&call->in);
 	state->stop = call->stop;
 	state->cancel = call->cancel;
-	stream_in_told(&call->in);
+	stream_in_told(&call->in, call->link->now_us);
 }
 
 static void

@@ -35,10 +35,16 @@ link_window_is_full(struct link_window *window)
 	window->mark_was_full = true;
 }
 
+int64_t
+link_window_horizon_us(const struct link_window *window)
+{
+	return 2 * window->round_trip_us + LINK_QUEUE_US;
+}
+
 static void
 set_window(struct link_window *window)
 {
-	uint64_t us = 2 * (uint64_t)window->round_trip_us + LINK_QUEUE_US;
+	uint64_t us = (uint64_t)link_window_horizon_us(window);
 	uint64_t bytes = window->rate_bytes / 1000 * us / 1000;
 
 	if (window->probing)

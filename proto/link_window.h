@@ -67,6 +67,10 @@ void link_window_heard(struct link_window *window, uint64_t heard_bytes, int64_t
 /* There is more to send than there is room for. */
 void link_window_is_full(struct link_window *window);
 
+/* How long what is sent may take to be confirmed before more on the way would help nobody:
+ * two round trips and the queue. */
+int64_t link_window_horizon_us(const struct link_window *window);
+
 uint64_t link_window_under_way_bytes(const struct link_window *window);
 /* What may be sent now. */
 uint64_t link_window_room_bytes(const struct link_window *window);

@@ -300,51 +300,58 @@ short_bytes(const struct stream_budget *budget)
 	return budget->bytes_max / 4 * 3;
 }
 
-/* The reader keeps up, and the sender has used most of what it may: a wider window
- * lets more be under way. */
-static void
-widen(struct stream_in *in)
+static bool
+widen_to(struct stream_in *in, uint64_t window_bytes)
 {
 	struct stream_budget *budget = in->budget;
-	uint64_t window_bytes = in->window_bytes * 2;
 	uint64_t reserve_bytes = window_bytes - STREAM_WINDOW_BYTES_INITIAL;
 	uint64_t more = reserve_bytes > in->reserved_bytes
 	    ? reserve_bytes - in->reserved_bytes
 	    : 0; /* it still holds what it had before it was narrowed */
 
 	if (window_bytes > STREAM_WINDOW_BYTES_MAX)
-		return;
+		return false;
 	if (budget->used_bytes + more > (window_bytes <= STREAM_WINDOW_BYTES_SHARED
 	            ? budget->bytes_max
 	            : short_bytes(budget)))
-		return;
+		return false;
 	budget->used_bytes += more;
 	in->reserved_bytes += more;
 	in->window_bytes = window_bytes;
 	in->resized = true;
+	return true;
+}
+
+/* A quarter in half the time is half in the whole: credit is said by quarters. */
+static bool
+is_used_up(const struct stream_in *in, int64_t now_us, int64_t horizon_us)
+{
+	return in->consumed_bytes == in->received_bytes &&
+	    in->consumed_bytes - in->told_consumed_bytes >= in->window_bytes / 4 &&
+	    now_us - in->told_us <= horizon_us / 2;
 }
 
 static void
-resize(struct stream_in *in)
+resize(struct stream_in *in, int64_t now_us, int64_t horizon_us)
 {
 	if (in->window_bytes > STREAM_WINDOW_BYTES_SHARED &&
 	    in->budget->used_bytes > short_bytes(in->budget)) {
 		in->window_bytes /= 2;
 		in->resized = true;
-	} else if (in->consumed_bytes == in->received_bytes &&
-	    in->received_bytes + in->window_bytes / 2 > in->told_credit_bytes)
-		widen(in);
+	} else if (is_used_up(in, now_us, horizon_us))
+		(void)(widen_to(in, in->window_bytes * 4) || widen_to(in, in->window_bytes * 2));
 }
 
 void
-stream_in_consume(struct stream_in *in, uint64_t cost_bytes)
+stream_in_consume(
+    struct stream_in *in, uint64_t cost_bytes, int64_t now_us, int64_t horizon_us)
 {
 	in->consumed_bytes += cost_bytes;
 	assert(in->consumed_bytes <= in->received_bytes);
 	if (!in->budget)
 		return;
 	if (!in->resized && !in->closed)
-		resize(in);
+		resize(in, now_us, horizon_us);
 	if (in->closed || in->reserved_bytes > in->window_bytes - STREAM_WINDOW_BYTES_INITIAL)
 		give_back(in);
 }
@@ -368,9 +375,11 @@ stream_in_has_news(const struct stream_in *in)
 }
 
 void
-stream_in_told(struct stream_in *in)
+stream_in_told(struct stream_in *in, int64_t now_us)
 {
 	in->told_credit_bytes = stream_in_credit_bytes(in);
 	in->told_received_bytes = in->received_bytes;
+	in->told_consumed_bytes = in->consumed_bytes;
+	in->told_us = now_us;
 	in->resized = false;
 }

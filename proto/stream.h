@@ -124,7 +124,9 @@ struct stream_in {
 	uint64_t window_bytes;
 	uint64_t reserved_bytes; /* of the budget */
 	uint64_t told_credit_bytes;
-	uint64_t told_received_bytes; /* received_bytes when next was said last */
+	uint64_t told_received_bytes; /* received_bytes and consumed_bytes at that time */
+	uint64_t told_consumed_bytes;
+	int64_t told_us;
 	bool resized;                 /* since the credit was said last */
 	bool closed;                  /* nothing more comes */
 	struct stream_budget *budget;
@@ -150,10 +152,12 @@ enum stream_in_verdict stream_in_accept(struct stream_in *in, uint64_t sequence,
 
 /*
  * The reader is done with cost_bytes of what was accepted.  May resize the window, once for
- * every credit that was said: it doubles while the reader has emptied it and the budget
- * allows it, and halves when the budget is short.
+ * every credit that was said: it grows to four times or twice its size while the reader has emptied it, half of it or more
+ * is used within horizon_us (the time that credit takes to come back as bytes, at most), and
+ * the budget allows it; it halves when the budget is short.
  */
-void stream_in_consume(struct stream_in *in, uint64_t cost_bytes);
+void stream_in_consume(
+    struct stream_in *in, uint64_t cost_bytes, int64_t now_us, int64_t horizon_us);
 
 /* Has enough changed to be worth saying?  A quarter of the window, consumed, so that a
  * bulk sender never waits and a small call says nothing; or received, so that the sender
@@ -163,6 +167,6 @@ bool stream_in_has_news(const struct stream_in *in);
 /* The absolute credit to say now. */
 uint64_t stream_in_credit_bytes(const struct stream_in *in);
 /* What is being said now is remembered. */
-void stream_in_told(struct stream_in *in);
+void stream_in_told(struct stream_in *in, int64_t now_us);
 
 #endif

@@ -430,12 +430,12 @@ test_credit_is_said_by_quarters(void **state)
 	assert_int_equal(stream_in_credit_bytes(&in), INITIAL);
 	assert_int_equal(stream_in_accept(&in, 0, INITIAL / 4, 64), STREAM_IN_NEW);
 	assert_false(stream_in_has_news(&in));
-	stream_in_consume(&in, INITIAL / 4 - 1);
+	stream_in_consume(&in, INITIAL / 4 - 1, 0, 0);
 	assert_false(stream_in_has_news(&in));
-	stream_in_consume(&in, 1);
+	stream_in_consume(&in, 1, 0, 0);
 	assert_true(stream_in_has_news(&in));
 	assert_int_equal(stream_in_credit_bytes(&in), INITIAL + INITIAL / 4);
-	stream_in_told(&in);
+	stream_in_told(&in, 0);
 	assert_false(stream_in_has_news(&in));
 	assert_int_equal(in.told_credit_bytes, INITIAL + INITIAL / 4);
 	stream_in_done(&in);
@@ -461,10 +461,10 @@ test_a_sender_that_waits_hears_news(void **state)
 				assert_int_equal(
 				    stream_in_accept(&in, in.next, cost, 1),
 				    STREAM_IN_NEW);
-				stream_in_consume(&in, cost);
+				stream_in_consume(&in, cost, 0, 0);
 			}
 			assert_true(stream_in_has_news(&in));
-			stream_in_told(&in);
+			stream_in_told(&in, 0);
 			assert_true(stream_in_credit_bytes(&in) > in.received_bytes);
 		}
 		stream_in_done(&in);
@@ -475,7 +475,7 @@ static void
 receive_and_consume(struct stream_in *in, uint64_t bytes)
 {
 	assert_int_equal(stream_in_accept(in, in->next, bytes, bytes), STREAM_IN_NEW);
-	stream_in_consume(in, bytes);
+	stream_in_consume(in, bytes, 0, 0);
 }
 
 static void
@@ -492,11 +492,11 @@ test_a_window_grows_once_for_every_credit_said(void **state)
 		/* Small pieces, all of the credit. */
 		while (in.received_bytes + 64 <= in.told_credit_bytes)
 			receive_and_consume(&in, 64);
-		window *= 2;
+		window = window * 4 <= STREAM_WINDOW_BYTES_MAX ? window * 4 : window * 2;
 		assert_int_equal(in.window_bytes, window);
 		assert_int_equal(budget.used_bytes, window - INITIAL);
 		assert_true(stream_in_has_news(&in));
-		stream_in_told(&in);
+		stream_in_told(&in, 0);
 	}
 	while (in.received_bytes + 64 <= in.told_credit_bytes)
 		receive_and_consume(&in, 64);
@@ -512,23 +512,24 @@ test_when_a_window_does_not_grow(void **state)
 		const char *name;
 		uint64_t budget_max, budget_used; /* 0, 0: no budget */
 		uint64_t received, consumed;
-		bool grows;
+		int64_t after_us; /* credit was said, with a horizon of 1000 */
+		unsigned factor;
 	} cases[] = {
-		{ "read at once", 1 << 20, 0, INITIAL, INITIAL, true },
-		{ "more than half used", 1 << 20, 0, INITIAL / 2 + 1, INITIAL / 2 + 1,
-		    true },
-		{ "half used", 1 << 20, 0, INITIAL / 2, INITIAL / 2, false },
-		{ "a small call", 1 << 20, 0, 1000, 1000, false },
-		{ "the reader is behind", 1 << 20, 0, INITIAL, INITIAL - 1, false },
-		{ "up to three quarters", 1 << 20, 768 * 1024 - INITIAL, INITIAL,
-		    INITIAL, true },
-		{ "over three quarters a little", 1 << 20, 768 * 1024, INITIAL, INITIAL,
-		    true },
-		{ "to the last byte", 1 << 20, (1 << 20) - INITIAL, INITIAL, INITIAL,
-		    true },
-		{ "beyond it", 1 << 20, (1 << 20) - INITIAL + 1, INITIAL, INITIAL, false },
-		{ "no budget", 0, 0, INITIAL, INITIAL, false },
-		{ "a head overdrew", 1 << 20, 0, 3 * INITIAL, 3 * INITIAL, true },
+		{ "read at once", 1 << 20, 0, INITIAL, INITIAL, 0, 4 },
+		{ "a quarter used", 1 << 20, 0, INITIAL / 4, INITIAL / 4, 0, 4 },
+		{ "in half the horizon", 1 << 20, 0, INITIAL / 4, INITIAL / 4, 500, 4 },
+		{ "more slowly", 1 << 20, 0, INITIAL / 4, INITIAL / 4, 501, 1 },
+		{ "a small call", 1 << 20, 0, INITIAL / 4 - 1, INITIAL / 4 - 1, 0, 1 },
+		{ "the reader is behind", 1 << 20, 0, INITIAL, INITIAL - 1, 0, 1 },
+		{ "over three quarters, as all may", 1 << 20, 768 * 1024, INITIAL,
+		    INITIAL, 0, 4 },
+		{ "room for a little", 1 << 20, (1 << 20) - 3 * INITIAL + 1, INITIAL,
+		    INITIAL, 0, 2 },
+		{ "to the last byte", 1 << 20, (1 << 20) - INITIAL, INITIAL, INITIAL, 0,
+		    2 },
+		{ "beyond it", 1 << 20, (1 << 20) - INITIAL + 1, INITIAL, INITIAL, 0, 1 },
+		{ "no budget", 0, 0, INITIAL, INITIAL, 0, 1 },
+		{ "a head overdrew", 1 << 20, 0, 3 * INITIAL, 3 * INITIAL, 0, 4 },
 	};
 
 	(void)state;
@@ -542,8 +543,9 @@ test_when_a_window_does_not_grow(void **state)
 		stream_in_init(&in, cases[i].budget_max ? &budget : NULL);
 		assert_int_equal(
 		    stream_in_accept(&in, 0, cases[i].received, 1), STREAM_IN_NEW);
-		stream_in_consume(&in, cases[i].consumed);
-		if ((in.window_bytes > INITIAL) != cases[i].grows)
+		in.told_us = 7000;
+		stream_in_consume(&in, cases[i].consumed, 7000 + cases[i].after_us, 1000);
+		if (in.window_bytes != INITIAL * cases[i].factor)
 			fail_msg("%s: %d", cases[i].name, (int)in.window_bytes);
 		stream_in_done(&in);
 		assert_int_equal(budget.used_bytes, cases[i].budget_used);
@@ -578,10 +580,10 @@ test_a_closed_window_is_what_is_not_taken(void **state)
 			budget.used_bytes = BEFORE + WIDE - INITIAL;
 			in.received_bytes = cases[i].received;
 			if (taken_first)
-				stream_in_consume(&in, cases[i].taken);
+				stream_in_consume(&in, cases[i].taken, 0, 0);
 			stream_in_close(&in);
 			if (!taken_first)
-				stream_in_consume(&in, cases[i].taken);
+				stream_in_consume(&in, cases[i].taken, 0, 0);
 			assert_int_equal(budget.used_bytes, BEFORE + cases[i].used);
 			stream_in_close(&in);
 			assert_int_equal(budget.used_bytes, BEFORE + cases[i].used);
@@ -599,7 +601,7 @@ widen_to(struct stream_in *in, uint64_t window_bytes)
 	while (in->window_bytes < window_bytes) {
 		while (in->received_bytes + 64 <= in->told_credit_bytes)
 			receive_and_consume(in, 64);
-		stream_in_told(in);
+		stream_in_told(in, 0);
 	}
 }
 
@@ -616,7 +618,7 @@ test_a_short_budget_is_shared(void **state)
 	for (int i = 0; i < 10; i++) {
 		while (in.received_bytes + 64 <= in.told_credit_bytes)
 			receive_and_consume(&in, 64);
-		stream_in_told(&in);
+		stream_in_told(&in, 0);
 	}
 	assert_int_equal(in.window_bytes, STREAM_WINDOW_BYTES_SHARED);
 	budget.used_bytes -= 3 << 20;
@@ -635,7 +637,7 @@ test_a_wide_window_shrinks_when_the_budget_is_short(void **state)
 	(void)state;
 	stream_in_init(&in, &budget);
 	widen_to(&in, 2 << 20);
-	stream_in_told(&in);
+	stream_in_told(&in, 0);
 	uint64_t credit_bytes = in.told_credit_bytes;
 	budget.used_bytes += 5 << 20; /* others */
 	for (uint64_t wide = 2 << 20; wide > STREAM_WINDOW_BYTES_SHARED;) {
@@ -649,7 +651,7 @@ test_a_wide_window_shrinks_when_the_budget_is_short(void **state)
 		while (!stream_in_has_news(&in))
 			receive_and_consume(&in, 64);
 		assert_int_equal(in.window_bytes, wide / 2); /* once for a word */
-		stream_in_told(&in);
+		stream_in_told(&in, 0);
 		wide /= 2;
 		if (budget.used_bytes <= 6 << 20)
 			budget.used_bytes += 2 << 20;
@@ -670,15 +672,15 @@ test_a_stalled_reader_acknowledges(void **state)
 	(void)state;
 	stream_in_init(&in, &budget);
 	widen_to(&in, 1 << 20);
-	stream_in_told(&in);
+	stream_in_told(&in, 0);
 	uint64_t received_bytes = 0;
 	while (!stream_in_has_news(&in)) {
 		assert_int_equal(stream_in_accept(&in, in.next, 1024, 1024), STREAM_IN_NEW);
 		received_bytes += 1024;
 	}
-	assert_int_equal(received_bytes, (1 << 20) / 4);
+	assert_int_equal(received_bytes, in.window_bytes / 4);
 	uint64_t credit_bytes = in.told_credit_bytes;
-	stream_in_told(&in);
+	stream_in_told(&in, 0);
 	assert_int_equal(in.told_credit_bytes, credit_bytes);
 	assert_false(stream_in_has_news(&in));
 	stream_in_done(&in);
