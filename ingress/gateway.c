@@ -374,9 +374,14 @@ gateway_drain(struct gateway *gateway)
 struct gateway_counts
 gateway_count(const struct gateway *gateway)
 {
+	size_t links_closed = 0;
+
+	for (const struct container *at = gateway->peers; at; at = at->hh.next)
+		links_closed += at->closed;
 	return (struct gateway_counts){
 		.functions = HASH_COUNT(gateway->functions),
 		.containers = HASH_COUNT(gateway->peers) - gateway->strangers,
+		.links_closed = links_closed,
 		.waiting = gateway->waiting,
 		.in_flight = gateway->in_flight,
 	};

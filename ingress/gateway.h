@@ -77,6 +77,7 @@ void gateway_fail(struct gateway *gateway, struct exchange *exchange, enum error
 struct gateway_counts {
 	size_t functions;
 	size_t containers;
+	size_t links_closed; /* of them; they may come back */
 	size_t waiting;
 	size_t in_flight;
 };
