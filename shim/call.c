@@ -227,9 +227,12 @@ write_head(struct call *call, const Porthole__HttpScope *scope)
 		.target_bytes = scope->target.len,
 		.fields = fields,
 		.fields_count = count,
+		.host = relay_host_header(call->relay),
 		.te_trailers = scope->te_trailers,
 	};
 	int r = 0;
+
+	head.host_bytes = head.host ? strlen(head.host) : 0;
 
 	if (scope->framing == PORTHOLE__HTTP_SCOPE__FRAMING__CHUNKED)
 		head.body = REQUEST_BODY_CHUNKED;

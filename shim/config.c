@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "proto/base/alloc.h"
 #include "proto/limits.h"
@@ -73,6 +74,80 @@ check_target(const char *text, struct text *reason)
 	return parse_target(text, &target, reason);
 }
 
+static bool
+is_http(const char *protocol)
+{
+	return strcasecmp(protocol, "http") == 0;
+}
+
+static bool
+check_protocol(const char *text, struct text *reason)
+{
+	if (is_http(text) || strcasecmp(text, "tcp") == 0)
+		return true;
+	text_add(reason, "is neither tcp nor http");
+	return false;
+}
+
+/* What may stand in a request line without being changed. */
+static bool
+check_path(const char *text, struct text *reason)
+{
+	if (*text != '/') {
+		text_add(reason, "does not begin with /");
+		return false;
+	}
+	for (const char *at = text; *at; at++)
+		if (*at <= ' ' || *at > '~' || *at == '#') {
+			text_add(reason, "has a byte that no path has: write it as %XX");
+			return false;
+		}
+	if (strlen(text) > READINESS_PATH_BYTES_MAX) {
+		text_add(reason, "is longer than 1024 bytes");
+		return false;
+	}
+	return true;
+}
+
+static bool
+check_statuses(const char *text, struct text *reason)
+{
+	struct status_set set;
+
+	if (status_set_parse(text, &set) == 0)
+		return true;
+	text_add(reason, "is not a list of statuses: 200-399, or 200,204,301-308");
+	return false;
+}
+
+static bool
+check_ready_port(const char *text, struct text *reason)
+{
+	uint16_t port;
+
+	if (port_parse(text, &port) && port > 0)
+		return true;
+	text_add(reason, "is not a port: 1 to 65535");
+	return false;
+}
+
+/* A field value: RFC 9110 section 5.5. */
+static bool
+check_host(const char *text, struct text *reason)
+{
+	size_t bytes = strlen(text);
+
+	for (const char *at = text; *at; at++)
+		if (*at <= ' ' || *at > '~') {
+			text_add(reason, "has a byte that no host has");
+			return false;
+		}
+	if (bytes < READINESS_HOST_BYTES_MAX)
+		return true;
+	text_add(reason, "is longer than 255 bytes");
+	return false;
+}
+
 static const struct setting settings[] = {
 	{ .group = "The function",
 	    .name = "ingress",
@@ -130,6 +205,48 @@ static const struct setting settings[] = {
 	    .help =
 		"Where the server listens.  Without it, or with 0: the port that the\n"
 		"command opens; 8080 if there is no command." },
+	{ .name = "host_header",
+	    .kind = SETTING_TEXT,
+	    .offset = AT(host_header),
+	    .value = "HOST",
+	    .check = check_host,
+	    .also = "host rewrite_host",
+	    .help = "What the server gets as Host, for one that insists on a name: "
+		    "localhost:5173.\n"
+		    "Without it: what the client sent." },
+	{ .name = "ready_path",
+	    .kind = SETTING_TEXT,
+	    .offset = AT(ready_path),
+	    .value = "PATH",
+	    .environment = "PORTHOLE_READY_PATH,AWS_LWA_READINESS_CHECK_PATH",
+	    .check = check_path,
+	    .also = "readiness readiness_path health health_path",
+	    .help = "The server is ready when GET of this is answered as --ready-status "
+		    "says.\n"
+		    "Without it: when it accepts connections." },
+	{ .name = "ready_status",
+	    .kind = SETTING_TEXT,
+	    .offset = AT(ready_status),
+	    .value = "N-N,...",
+	    .environment =
+		"PORTHOLE_READY_STATUS,AWS_LWA_READINESS_CHECK_HEALTHY_STATUS",
+	    .check = check_statuses,
+	    .also = "readiness_status health_status",
+	    .help = "Statuses that mean ready; 200-399 if not given." },
+	{ .name = "ready_protocol",
+	    .kind = SETTING_TEXT,
+	    .offset = AT(ready_protocol),
+	    .value = "tcp|http",
+	    .environment = "PORTHOLE_READY_PROTOCOL,AWS_LWA_READINESS_CHECK_PROTOCOL",
+	    .check = check_protocol,
+	    .help = "tcp: to accept is enough, whatever --ready-path says." },
+	{ .name = "ready_port",
+	    .kind = SETTING_TEXT,
+	    .offset = AT(ready_port),
+	    .value = "N",
+	    .environment = "PORTHOLE_READY_PORT,AWS_LWA_READINESS_CHECK_PORT",
+	    .check = check_ready_port,
+	    .help = "Where readiness is looked at, if not at --port." },
 	{ .name = "startup_timeout",
 	    .kind = SETTING_DURATION,
 	    .offset = AT(startup_timeout_ms),
@@ -269,8 +386,48 @@ derive_endpoints(struct shim_config *config)
 	}
 }
 
+/* Images made for the Lambda Web Adapter are to work as they are: one of its variables in
+ * use brings its defaults. */
+static bool
+is_for_lambda_adapter(const struct options_load *load)
+{
+	static const char *const names[] = { "port", "ready_path", "ready_status",
+		"ready_protocol", "ready_port" };
+	static const char prefix[] = "AWS_LWA_";
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		const struct setting *setting =
+		    options_find(&options, names[i], SETTING_FROM_FLAG);
+		if (strncmp(options_place(load, setting), prefix, sizeof(prefix) - 1) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+derive_readiness(struct shim_config *config, bool for_lambda_adapter)
+{
+	const char *statuses = config->ready_status;
+	bool http = for_lambda_adapter || config->ready_path;
+
+	if (config->ready_protocol)
+		http = is_http(config->ready_protocol);
+	config->asks_when_ready = http;
+	if (http && !config->ready_path)
+		config->ready_path = xstrdup("/");
+	if (!statuses)
+		statuses = for_lambda_adapter ? "100-499" : "200-399";
+	/* The texts were checked when they were set. */
+	int r = status_set_parse(statuses, &config->ready_statuses);
+	assert(r == 0);
+	if (config->ready_port) {
+		bool parsed = port_parse(config->ready_port, &config->ready_port_number);
+		assert(parsed);
+	}
+}
+
 static int
-derive_target(struct options_load *load, struct shim_config *config)
+derive_target(struct options_load *load, struct shim_config *config, bool for_lambda_adapter)
 {
 	char buffer[256];
 	struct text reason;
@@ -279,7 +436,8 @@ derive_target(struct options_load *load, struct shim_config *config)
 	if (config->port) {
 		bool parsed = parse_target(config->port, &config->target, &reason);
 		assert(parsed);
-	} else if (config->command) {
+	} else if ((config->command || config->probe != SHIM_PROBE_NONE) &&
+	    !for_lambda_adapter) {
 		config->target = (struct shim_target){ .kind = SHIM_TARGET_FIND };
 	} else {
 		config->target = (struct shim_target){ .kind = SHIM_TARGET_PORT,
@@ -331,7 +489,9 @@ load_all(struct options_load *load, struct shim_config *config, int argc,
 		return r;
 	config->command = command > 0 ? argv + command : NULL;
 	derive_endpoints(config);
-	if ((r = derive_target(load, config)) < 0)
+	bool for_lambda_adapter = is_for_lambda_adapter(load);
+	derive_readiness(config, for_lambda_adapter);
+	if ((r = derive_target(load, config, for_lambda_adapter)) < 0)
 		return r;
 	return check_purpose(load, config);
 }

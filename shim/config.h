@@ -15,6 +15,7 @@
 #include "proto/base/options.h"
 #include "proto/base/setting.h"
 #include "proto/base/text.h"
+#include "shim/readiness.h"
 
 /* Without a command there is nothing to watch for the port that it opens. */
 #define SHIM_PORT_DEFAULT 8080
@@ -53,6 +54,12 @@ struct shim_config {
 	char *port;          /* as given; target is what it means.  NULL: not given */
 	int64_t concurrency; /* 1 to CONCURRENCY_MAX */
 
+	char *host_header;    /* instead of the client's Host; NULL: as it was sent */
+	char *ready_protocol; /* of these four as given; ready_* below is what they mean */
+	char *ready_path;
+	char *ready_status;
+	char *ready_port;
+
 	int64_t resolve_interval_ms; /* a name is looked up again; 0: only to dial */
 	int64_t grace_ms;           /* from SIGTERM to the end, all of it */
 	int64_t startup_timeout_ms; /* until the server accepts; 0: none */
@@ -70,6 +77,9 @@ struct shim_config {
 	enum shim_probe probe;
 	struct endpoint *endpoints; /* ingress.count of them */
 	struct shim_target target;
+	bool asks_when_ready; /* for ready_path; else it is enough to connect */
+	struct status_set ready_statuses;
+	uint16_t ready_port_number; /* 0: the target's */
 	char *const *command; /* borrowed from argv, ends with NULL; NULL: none */
 };
 

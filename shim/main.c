@@ -1,11 +1,11 @@
 /* main.c: the shim program: settings, the log, the supervisor. */
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "proto/base/log.h"
 #include "shim/config.h"
+#include "shim/probe.h"
 #include "shim/signals.h"
 #include "shim/static_start.h"
 #include "shim/supervisor.h"
@@ -39,10 +39,9 @@ main(int argc, char **argv)
 	if (status >= 0)
 		return status;
 	if (config.probe != SHIM_PROBE_NONE) {
-		fprintf(
-		    stderr, "porthole-shim: probe: this version has no probe yet\n");
+		status = probe_ask(&config.target, config.probe);
 		shim_config_free(&config);
-		return 1;
+		return status;
 	}
 	log_init((enum log_level)config.log_level, (enum log_format)config.log_format,
 	    STDERR_FILENO);

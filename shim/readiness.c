@@ -1,4 +1,4 @@
-/* readiness.c: connect, close, and again. */
+/* readiness.c: connect, ask perhaps, close, and again. */
 #include "shim/readiness.h"
 
 #include <assert.h>
@@ -6,6 +6,7 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
@@ -13,15 +14,91 @@
 
 #include "proto/base/alloc.h"
 
+/* The beginning of an answer, with its status. */
+#define ANSWER_BYTES 12
+
 /* Freed when its poll handle is closed, which may be after the readiness has
  * gone on: hence a piece of memory of its own. */
 struct readiness_try {
 	uv_poll_t poll;
 	int fd;
+	bool asked;
+	char answer[ANSWER_BYTES];
+	size_t answer_bytes;
 };
 
 static void try_address(struct readiness *r);
+static void on_poll(uv_poll_t *handle, int status, int events);
 static void on_step(uv_timer_t *timer);
+
+/* ------------------------------------------------------------------- pure */
+
+/* Three digits, of 100 to 599; *text moves behind them. */
+static int
+read_status(const char **text)
+{
+	int status = 0;
+
+	for (int i = 0; i < 3; i++, (*text)++) {
+		if (**text < '0' || **text > '9')
+			return -EINVAL;
+		status = status * 10 + (**text - '0');
+	}
+	return status >= 100 && status <= 599 ? status : -EINVAL;
+}
+
+int
+status_set_parse(const char *text, struct status_set *out)
+{
+	struct status_set set = { .n = 0 };
+
+	for (;;) {
+		int first = read_status(&text);
+		int last = first;
+		if (first > 0 && *text == '-') {
+			text++;
+			last = read_status(&text);
+		}
+		if (first < 0 || last < first || set.n == STATUS_SET_RANGES_MAX)
+			return -EINVAL;
+		set.ranges[set.n].first = first;
+		set.ranges[set.n++].last = last;
+		if (!*text)
+			break;
+		if (*text++ != ',')
+			return -EINVAL;
+	}
+	*out = set;
+	return 0;
+}
+
+bool
+status_set_has(const struct status_set *set, int status)
+{
+	for (size_t i = 0; i < set->n; i++)
+		if (status >= set->ranges[i].first && status <= set->ranges[i].last)
+			return true;
+	return false;
+}
+
+/* Source: RFC 9112 section 4: HTTP-version SP status-code. */
+int
+answer_status_parse(const char *data, size_t bytes)
+{
+	static const char form[] = "HTTP/1.d ddd";
+	int status = 0;
+
+	for (size_t i = 0; i < bytes && i < sizeof form - 1; i++) {
+		bool digit = data[i] >= '0' && data[i] <= '9';
+		if (form[i] == 'd' ? !digit : data[i] != form[i])
+			return -EBADMSG;
+		if (i > 8)
+			status = status * 10 + (data[i] - '0');
+	}
+	if (bytes < sizeof form - 1)
+		return 0;
+	return status >= 100 && status <= 599 ? status : -EBADMSG;
+}
 
 /* -------------------------------------------------------------- addresses */
 
@@ -169,17 +246,71 @@ go_on(struct readiness *r, int error)
 		r->pause_ms = READINESS_PAUSE_MAX_MS;
 }
 
+/* A request as short as this fits into the buffer of a new socket. */
+static int
+ask(struct readiness *r)
+{
+	struct readiness_try *t = r->trying;
+	size_t bytes = strlen(r->request);
+	ssize_t sent = send(t->fd, r->request, bytes, MSG_NOSIGNAL);
+	if (sent != (ssize_t)bytes)
+		return sent < 0 ? -errno : -EMSGSIZE;
+	t->asked = true;
+	uv_timer_start(&r->step, on_step, READINESS_ANSWER_MS, 0);
+	return uv_poll_start(&t->poll, UV_READABLE, on_poll);
+}
+
+/* The status, 0 while more has to come, or a negative errno. */
+static int
+read_answer(struct readiness_try *t)
+{
+	ssize_t got = recv(t->fd, t->answer + t->answer_bytes,
+	    sizeof t->answer - t->answer_bytes, 0);
+	if (got < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	if (got == 0)
+		return -ECONNRESET;
+	t->answer_bytes += (size_t)got;
+	return answer_status_parse(t->answer, t->answer_bytes);
+}
+
+static void
+on_answer(struct readiness *r)
+{
+	int status = read_answer(r->trying);
+	if (status == 0)
+		return;
+	bool ready = status > 0 && status_set_has(&r->statuses, status);
+	uv_timer_stop(&r->step);
+	end_try(r);
+	if (ready) {
+		succeed(r);
+		return;
+	}
+	r->status = status > 0 ? status : 0;
+	go_on(r, status > 0 ? 0 : status);
+}
+
 static void
 on_poll(uv_poll_t *handle, int status, int events)
 {
 	(void)events;
 	struct readiness *r = handle->data;
 	int error;
+	if (r->trying->asked) {
+		on_answer(r);
+		return;
+	}
 	socklen_t bytes = sizeof error;
 	/* A connect that failed is EBADF to libuv: the socket knows better. */
 	if (getsockopt(r->trying->fd, SOL_SOCKET, SO_ERROR, &error, &bytes) != 0)
 		error = errno;
 	uv_timer_stop(&r->step);
+	if (error == 0 && status == 0 && r->request) {
+		error = -ask(r);
+		if (error == 0)
+			return;
+	}
 	end_try(r);
 	if (error == 0 && status == 0)
 		succeed(r);
@@ -215,12 +346,12 @@ try_address(struct readiness *r)
 {
 	int fd = -1;
 	int error = begin_connect(&r->addresses[r->at], &fd);
-	if (error == 0) {
+	if (error == 0 && !r->request) {
 		close(fd);
 		succeed(r);
 		return;
 	}
-	if (error == -EINPROGRESS)
+	if (error == 0 || error == -EINPROGRESS)
 		error = watch(r, fd);
 	if (error < 0)
 		go_on(r, error);
@@ -296,10 +427,36 @@ set_unix_address(struct readiness *r, const char *path)
 	return 0;
 }
 
+/* Takes what is asked for, which the caller has checked to be no more than a path. */
+static void
+set_request(struct readiness *r, const struct readiness_options *options)
+{
+	char host[READINESS_HOST_BYTES_MAX];
+	char request[READINESS_PATH_BYTES_MAX + READINESS_HOST_BYTES_MAX + 128];
+
+	free(r->request);
+	r->request = NULL;
+	if (!options->path)
+		return;
+	if (options->host)
+		snprintf(host, sizeof host, "%s", options->host);
+	else if (options->unix_path)
+		snprintf(host, sizeof host, "localhost");
+	else
+		snprintf(host, sizeof host, "127.0.0.1:%d", options->port);
+	snprintf(request, sizeof request,
+	    "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: porthole-shim\r\n"
+	    "Accept: */*\r\nConnection: close\r\n\r\n",
+	    options->path, host);
+	r->request = xstrdup(request);
+	r->statuses = *options->statuses;
+}
+
 int
 readiness_start(struct readiness *r, const struct readiness_options *options)
 {
 	readiness_stop(r);
+	set_request(r, options);
 	if (options->unix_path) {
 		int error = set_unix_address(r, options->unix_path);
 		if (error < 0)
@@ -313,6 +470,7 @@ readiness_start(struct readiness *r, const struct readiness_options *options)
 
 	uv_update_time(r->loop);
 	r->error = 0;
+	r->status = 0;
 	r->pause_ms = READINESS_PAUSE_MIN_MS;
 	r->started_at = uv_now(r->loop);
 	r->timeout_ms = options->timeout_ms;
@@ -345,6 +503,8 @@ void
 readiness_close(struct readiness *r, void (*on_closed)(void *arg))
 {
 	readiness_stop(r);
+	free(r->request);
+	r->request = NULL;
 	r->on_closed = on_closed;
 	r->handles = 3;
 	uv_close((uv_handle_t *)&r->step, on_timer_closed);

@@ -60,6 +60,12 @@ relay_backend(struct relay *relay)
 	return relay->backend;
 }
 
+const char *
+relay_host_header(const struct relay *relay)
+{
+	return relay->config->host_header;
+}
+
 char *
 relay_scratch(struct relay *relay)
 {

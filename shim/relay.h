@@ -74,6 +74,8 @@ int64_t relay_idle_since_ms(const struct relay *relay);
 struct backend *relay_backend(struct relay *relay);
 /* Memory for one read, CALL_READ_BYTES. */
 char *relay_scratch(struct relay *relay);
+/* What the server gets as Host; NULL: what the client sent. */
+const char *relay_host_header(const struct relay *relay);
 /* May a call begin?  NULL, or why not, and in *out how it is refused. */
 const char *relay_refusal(struct relay *relay, Porthole__CallFailed__Reason *out);
 /* A call was cut off by the server: call_settle follows within RELAY_DOUBT_MS, or the news

@@ -2,6 +2,7 @@
 #include "shim/supervisor.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include "shim/child.h"
 #include "shim/exit_reason.h"
 #include "shim/port_finder.h"
+#include "shim/probe.h"
 #include "shim/readiness.h"
 #include "shim/relay.h"
 #include "shim/signals.h"
@@ -34,6 +36,8 @@ struct supervisor {
 	struct oom_watch oom_watch;
 	struct stderr_pipe stderr_pipe;
 	bool has_stderr_pipe;
+	struct probe_server probe;
+	bool has_probe;
 	uv_timer_t deadline;   /* of finding the port, or of the drain */
 	uv_timer_t last_words; /* of a command that has ended */
 	uv_timer_t restart;
@@ -207,12 +211,28 @@ on_idle(uv_timer_t *timer)
 		    timer, on_idle, (uint64_t)(s->config->idle_exit_ms - idle_ms), 0);
 }
 
+/* Readiness may be looked at on another port than calls go to: then it is the machine's
+ * address that has been found, and the port is the target's. */
 static void
-on_ready(void *arg, const struct sockaddr_storage *address, socklen_t address_bytes)
+set_target(const struct supervisor *s, struct sockaddr_storage *address)
+{
+	if (!s->config->ready_port_number)
+		return;
+	if (address->ss_family == AF_INET)
+		((struct sockaddr_in *)address)->sin_port = htons((uint16_t)s->port);
+	else if (address->ss_family == AF_INET6)
+		((struct sockaddr_in6 *)address)->sin6_port = htons((uint16_t)s->port);
+}
+
+static void
+on_ready(void *arg, const struct sockaddr_storage *found, socklen_t address_bytes)
 {
 	struct supervisor *s = arg;
+	struct sockaddr_storage target = *found;
+	const struct sockaddr_storage *address = &target;
 	struct text text;
 
+	set_target(s, &target);
 	text_init_growing(&text);
 	address_print((const struct sockaddr *)address, address_bytes, &text);
 	log_event(LOG_INFO, "ready", log_str("server", text.data));
@@ -228,9 +248,16 @@ on_ready(void *arg, const struct sockaddr_storage *address, socklen_t address_by
 static void
 on_waiting(void *arg, uint64_t waited_ms, int error)
 {
-	(void)arg;
-	log_event(LOG_INFO, "waiting for the server to accept",
-	    log_uint("seconds", waited_ms / 1000), log_errno("error", error));
+	const struct supervisor *s = arg;
+
+	if (s->readiness.status)
+		log_event(LOG_INFO, "waiting for the server to be ready",
+		    log_uint("seconds", waited_ms / 1000),
+		    log_str("path", s->config->ready_path),
+		    log_int("status", s->readiness.status));
+	else
+		log_event(LOG_INFO, "waiting for the server to accept",
+		    log_uint("seconds", waited_ms / 1000), log_errno("error", error));
 }
 
 /* It is ended; on_command_exit goes on. */
@@ -260,15 +287,19 @@ static const struct readiness_ops readiness_ops = {
 static void
 wait_for_port(struct supervisor *s)
 {
+	const struct shim_config *config = s->config;
 	struct readiness_options options = {
-		.port = s->port,
-		.unix_path = s->config->target.kind == SHIM_TARGET_UNIX
-				 ? s->config->target.path
-				 : NULL,
-		/* One that has been ready may take its time. */
-		.timeout_ms =
-		    s->was_ready ? 0 : (uint64_t)s->config->startup_timeout_ms,
+		.port = config->ready_port_number ? config->ready_port_number : s->port,
+		.path = config->asks_when_ready ? config->ready_path : NULL,
+		.host = config->host_header,
+		.statuses = &config->ready_statuses,
 	};
+
+	if (config->target.kind == SHIM_TARGET_UNIX && !config->ready_port_number)
+		options.unix_path = config->target.path;
+	/* One that has been ready may take its time. */
+	if (!s->was_ready)
+		options.timeout_ms = (uint64_t)config->startup_timeout_ms;
 	int r = readiness_start(&s->readiness, &options);
 
 	if (r < 0) {
@@ -505,6 +536,37 @@ init_timers(struct supervisor *s)
 	}
 }
 
+static enum probe_state
+probe_state(void *arg)
+{
+	const struct supervisor *s = arg;
+
+	switch (s->stage) {
+	case SERVING:
+		return PROBE_READY;
+	case DRAINING:
+		return PROBE_DRAINING;
+	case ENDING:
+		return PROBE_ENDED;
+	case STARTING:
+	case WAITING:
+	default:
+		return PROBE_STARTING;
+	}
+}
+
+static void
+start_probe(struct supervisor *s)
+{
+	int r = probe_start(&s->probe, &s->loop, &s->config->target, probe_state, s);
+
+	s->has_probe = r == 0;
+	/* Without it all else works: another shim here may have the same port. */
+	if (r < 0)
+		log_event(s->relay ? LOG_WARN : LOG_DEBUG, "probes are not answered",
+		    log_errno("error", r));
+}
+
 static bool
 say_line(void *arg, const char *line, size_t bytes)
 {
@@ -555,6 +617,8 @@ static void
 close_handles(struct supervisor *s)
 {
 	signals_close(&s->signals);
+	if (s->has_probe)
+		probe_close(&s->probe);
 	uv_close((uv_handle_t *)&s->deadline, NULL);
 	uv_close((uv_handle_t *)&s->last_words, NULL);
 	uv_close((uv_handle_t *)&s->restart, NULL);
@@ -580,6 +644,7 @@ start(struct supervisor *s)
 		s->port = s->config->target.port;
 		wait_for_port(s);
 	}
+	start_probe(s);
 	if (s->relay)
 		relay_start(s->relay);
 	uv_run(&s->loop, UV_RUN_DEFAULT);

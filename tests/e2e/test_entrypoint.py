@@ -19,7 +19,7 @@ from harness import http, settings
 from harness.check import assert_answer, assert_error
 from harness.deadline import wait_until
 from harness.program import clean_environment, descendants
-from harness.stack import SHIM_BIN, free_port
+from harness.stack import SANITIZED, SHIM_BIN, free_port
 
 COMMAND = str(Path(__file__).parent / "servers" / "sample_server.py")
 # "Calls in flight have their error within 100 ms of the command's death."
@@ -414,3 +414,145 @@ def test_a_rolling_restart_under_load_fails_no_request(stack):
         thread.join()
     assert not failures and set(statuses) == {200}
     assert len(statuses) > 100
+
+
+# ---- readiness over HTTP
+
+def test_a_server_is_ready_when_its_path_answers_so(stack, tmp_path):
+    """It accepts long before; calls wait until then, and progress is in the log."""
+    port, go = free_port(), tmp_path / "go"
+    stack.ingress = stack.start_ingress()
+    shim = stack.start_shim(stack.ingress, "--port", str(port), "--ready-path", f"/ready{go}",
+                            command=sample(port), wait=False)
+    client = call(stack, "/") if stack.ingress.wait_log("container starting") else None
+    shim.wait_log("waiting for the server to be ready.*status=503", 15)
+    assert "msg=ready" not in shim.log
+    go.touch()
+    assert_answer(client.read_response())
+
+
+def test_images_of_the_lambda_web_adapter_work_as_they_are(stack, tmp_path):
+    """Its variables, its defaults: any status below 500 means ready."""
+    port, go = free_port(), tmp_path / "go"
+    stack.ingress = stack.start_ingress()
+    shim = stack.start_shim(stack.ingress, wait=False, command=sample(port), env={
+        "AWS_LWA_PORT": str(port), "AWS_LWA_READINESS_CHECK_PATH": f"/ready{go}"})
+    stack.ingress.wait_log("container starting")
+    client = call(stack, "/")
+    go.touch()
+    assert_answer(client.read_response())
+    shim.stop()
+    other = stack.start_shim(stack.ingress, command=sample(port), env={
+        "AWS_LWA_PORT": str(port), "AWS_LWA_READINESS_CHECK_PATH": "/ready/nowhere",
+        "AWS_LWA_READINESS_CHECK_HEALTHY_STATUS": "200,503"})
+    assert_answer(stack.ask())
+    other.stop()
+    stack.start_shim(stack.ingress, command=sample(port), env={
+        "AWS_LWA_PORT": str(port), "AWS_LWA_READINESS_CHECK_PATH": "/ready/nowhere",
+        "AWS_LWA_READINESS_CHECK_PROTOCOL": "tcp"})
+    assert_answer(stack.ask())
+
+
+def test_readiness_on_another_port(stack, server):
+    """What is asked there opens the way to the server's own."""
+    port = free_port()
+    stack.ingress = stack.start_ingress()
+    stack.start_shim(stack.ingress, "--port", str(port), "--ready-port", str(server.port),
+                     "--ready-path", "/up", command=sample(port))
+    assert server.next_request().target == b"/up"
+    wait_until(lambda: stack.ask("POST", body=b"x").status == 200, "its server answers")
+
+
+@pytest.mark.parametrize("flags, expected", [((), b"a.example:1"),
+                                             (("--host-header", "localhost:5173"), b"localhost:5173")])
+def test_the_host_that_the_server_sees(stack, flags, expected):
+    start(stack, *flags)
+    assert stack.ask(target="/host", host=b"a.example:1").body == expected
+
+
+# ---- probes
+
+def probe(what: str, *flags: str, env=None) -> tuple[int, str]:
+    done = subprocess.run([str(SHIM_BIN), "probe", what, *flags], capture_output=True, text=True,
+                          env=clean_environment(env), timeout=30)
+    return done.returncode, done.stderr
+
+
+def test_probes_follow_the_life_of_a_container(stack, tmp_path):
+    port, go = free_port(), tmp_path / "go"
+    flags = ("--port", str(port))
+    code, why = probe("live", *flags)
+    assert code == 1 and "no shim runs here" in why
+    stack.ingress = stack.start_ingress()
+    shim = stack.start_shim(stack.ingress, *flags, *settings.grace(60), wait=False,
+                            command=sample(port, "--after", str(go)))
+    shim.wait_log("sample server waits")
+    stack.ingress.wait_log("container starting")
+    assert probe("live", *flags) == (0, "")
+    code, why = probe("ready", *flags)
+    assert code == 1 and "starting" in why
+    go.touch()
+    stack.ingress.wait_log("container ready")
+    assert probe("ready", *flags) == (0, "") == probe("live", *flags)
+    # The twin of the flag, as a HEALTHCHECK has it.
+    assert probe("ready", env={"PORTHOLE_TARGET_PORT": str(port)})[0] == 0
+    done = tmp_path / "done"
+    held = call(stack, f"/wait{done}")
+    held_by = stack.ask()
+    assert_answer(held_by)
+    shim.signal(signal.SIGTERM)
+    shim.wait_log("draining")
+    assert probe("live", *flags)[0] == 0
+    code, why = probe("ready", *flags)
+    assert code == 1 and "draining" in why
+    done.touch()
+    assert_answer(held.read_response())
+    shim.expect_exit(0)
+    assert probe("live", *flags)[0] == 1
+
+
+def test_a_shim_that_is_stopped_does_not_live(stack):
+    start(stack)
+    port = re.search(r"--port (\d+)", " ".join(stack.shim.argv))[1]
+    assert probe("live", "--port", port)[0] == 0
+    stack.shim.signal(signal.SIGSTOP)
+    wait_until(lambda: Path(f"/proc/{stack.shim.pid}/stat").read_text().split()[2] == "T", "it stops")
+    code, why = probe("live", "--port", port)
+    stack.shim.signal(signal.SIGCONT)
+    assert code == 1 and "does not answer" in why
+
+
+def test_shims_in_one_network_namespace_do_not_meet(stack):
+    ready, starting = free_port(), free_port()
+    stack.ingress = stack.start_ingress()
+    stack.start_shim(stack.ingress, "--port", str(ready), command=sample(ready))
+    stack.start_shim(stack.ingress, "--port", str(starting), wait=False,
+                     command=["sleep", "1000"])
+    wait_until(lambda: probe("live", "--port", str(starting))[0] == 0, "it answers")
+    assert probe("ready", "--port", str(ready))[0] == 0
+    assert probe("ready", "--port", str(starting))[0] == 1
+
+
+def test_probes_where_the_port_is_found_and_without_an_ingress(stack):
+    shim = stack.run("shim", [str(SHIM_BIN), "--", "sh", "-c", "echo up; exec sleep 1000"])
+    shim.wait_log("up")
+    wait_until(lambda: probe("ready")[0] == 0, "it answers")
+    assert probe("live") == (0, "")
+    shim.stop()
+    assert probe("live")[0] == 1
+
+
+@pytest.mark.skipif(SANITIZED, reason="sanitizers take longer to start than the whole probe")
+def test_a_probe_takes_two_milliseconds(stack):
+    start(stack)
+    port = re.search(r"--port (\d+)", " ".join(stack.shim.argv))[1]
+    times = []
+    for _ in range(51):
+        begin = time.monotonic()
+        pid = os.posix_spawn(str(SHIM_BIN), [str(SHIM_BIN), "probe", "ready", "--port", port],
+                             clean_environment())
+        _, status = os.waitpid(pid, 0)
+        times.append(time.monotonic() - begin)
+        assert status == 0
+    limit_s = 0.002 if os.environ.get("PORTHOLE_STRICT_TIMING") == "1" else 0.02
+    assert sorted(times)[25] <= limit_s

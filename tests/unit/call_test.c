@@ -39,6 +39,7 @@ struct relay {
 	size_t concurrency;
 	bool draining;
 	int shortages;
+	const char *host_header;
 	bool may_have_died; /* calls that were cut off wait */
 	int doubts;
 	int refusals;
@@ -49,6 +50,12 @@ struct backend *
 relay_backend(struct relay *relay)
 {
 	return relay->backend;
+}
+
+const char *
+relay_host_header(const struct relay *relay)
+{
+	return relay->host_header;
 }
 
 char *

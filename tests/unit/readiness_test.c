@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -353,6 +354,142 @@ test_bad_options(void **state)
 	assert_int_equal(f->ready + f->timeouts, 0);
 }
 
+/* ---- asking */
+
+static void
+test_sets_of_statuses(void **state)
+{
+	static const struct {
+		const char *text;
+		int in, out; /* a status that is in it, one that is not; 0: none */
+	} good[] = {
+		{ "200", 200, 201 },
+		{ "200-399", 399, 400 },
+		{ "100-599", 100, 0 },
+		{ "200,204,301-308", 302, 201 },
+		{ "404,200", 404, 405 },
+	};
+	static const char *const bad[] = { "", "20", "2000", "200-", "-200", "200-100",
+		"200,", ",200", "099", "600", "200-600", "200 - 300", "abc", "200;300",
+		"200-300-400",
+		"200,200,200,200,200,200,200,200,200,200,200,200,200,200,200,200,200" };
+	struct status_set set;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+		assert_int_equal(status_set_parse(good[i].text, &set), 0);
+		assert_true(status_set_has(&set, good[i].in));
+		if (good[i].out)
+			assert_false(status_set_has(&set, good[i].out));
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		assert_int_equal(status_set_parse(bad[i], &set), -EINVAL);
+}
+
+static void
+test_the_status_of_an_answer(void **state)
+{
+	static const struct {
+		const char *text;
+		int status;
+	} cases[] = {
+		{ "", 0 },
+		{ "HTTP/1.1 20", 0 },
+		{ "HTTP/1.1 200", 200 },
+		{ "HTTP/1.0 503 Unavailable\r\n", 503 },
+		{ "HTTP/1.1 099", -EBADMSG },
+		{ "HTTP/1.1 600", -EBADMSG },
+		{ "HTTP/2 200 ", -EBADMSG },
+		{ "HTTP/1.1  20", -EBADMSG },
+		{ "SSH-2.0-x", -EBADMSG },
+		{ "http/1.1 200", -EBADMSG },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		size_t bytes = strlen(cases[i].text);
+		assert_int_equal(
+		    answer_status_parse(cases[i].text, bytes), cases[i].status);
+		/* Of a part of it nothing else is said than of the whole. */
+		for (size_t n = 0; n < bytes; n++) {
+			int part = answer_status_parse(cases[i].text, n);
+			assert_true(part == 0 || part == cases[i].status);
+		}
+	}
+}
+
+/* A server that answers the nth connection with the nth of these; NULL: it closes. */
+struct answering {
+	const char *const *answers;
+	size_t n;
+	char asked[256];
+	int fd; /* the connection that has not asked yet, or -1 */
+};
+
+/* One step of it: the client is in the same thread, so nothing here may block. */
+static void
+serve(struct fixture *f, struct answering *a)
+{
+	if (a->fd < 0)
+		a->fd = accept4(f->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (a->fd < 0)
+		return;
+	memset(a->asked, 0, sizeof a->asked);
+	ssize_t got = recv(a->fd, a->asked, sizeof a->asked - 1, 0);
+	if (got < 0)
+		return;
+	assert_true(got > 0);
+	const char *answer = a->answers[a->n++];
+	if (answer)
+		(void)!send(a->fd, answer, strlen(answer), MSG_NOSIGNAL);
+	close(a->fd);
+	a->fd = -1;
+}
+
+static void
+run_until_ready(struct fixture *f, struct answering *a, int times)
+{
+	fcntl(f->listener, F_SETFL, O_NONBLOCK);
+	while (f->ready < times) {
+		uv_run(&f->loop, UV_RUN_NOWAIT);
+		serve(f, a);
+	}
+}
+
+static void
+test_asking(void **state)
+{
+	static const char *const answers[] = { "HTTP/1.1 503 Starting\r\n\r\n", NULL,
+		"HTTP/1.1 2", "nonsense, not HTTP", "HTTP/1.1 404 No\r\n\r\n",
+		"HTTP/1.1 204 Fine\r\n\r\n" };
+	struct fixture *f = *state;
+	struct status_set statuses;
+	char expected[256];
+	struct answering answering = { .answers = answers, .fd = -1 };
+
+	bind_ipv4(f);
+	begin_to_listen(f);
+	assert_int_equal(status_set_parse("200-399", &statuses), 0);
+	struct readiness_options options = { .port = f->port,
+		.path = "/health?x=1",
+		.statuses = &statuses,
+		.timeout_ms = FOREVER_MS };
+	assert_int_equal(readiness_start(&f->readiness, &options), 0);
+	run_until_ready(f, &answering, 1);
+	assert_int_equal(answering.n, sizeof answers / sizeof *answers);
+	assert_int_equal(f->readiness.status, 404); /* the last that was none */
+	snprintf(expected, sizeof expected,
+	    "GET /health?x=1 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n", f->port);
+	assert_memory_equal(answering.asked, expected, strlen(expected));
+	assert_non_null(strstr(answering.asked, "Connection: close\r\n"));
+
+	answering.n = 5;
+	options.host = "app.example";
+	assert_int_equal(readiness_start(&f->readiness, &options), 0);
+	run_until_ready(f, &answering, 2);
+	assert_non_null(strstr(answering.asked, "\r\nHost: app.example\r\n"));
+}
+
 int
 main(void)
 {
@@ -368,6 +505,9 @@ main(void)
 		ON(test_start_again),
 		ON(test_unix_socket),
 		ON(test_bad_options),
+		cmocka_unit_test(test_sets_of_statuses),
+		cmocka_unit_test(test_the_status_of_an_answer),
+		ON(test_asking),
 	};
 	return cmocka_run_group_tests_name("readiness", tests, NULL, NULL);
 }

@@ -100,6 +100,56 @@ test_targets(void **state)
 }
 
 static void
+test_readiness(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *flags, *environment;
+		const char *path; /* NULL: it is enough to connect */
+		int ready, unready;
+		int port;        /* of the target; 0: found */
+		int ready_port;
+	} cases[] = {
+		{ "--|x", "", NULL, 200, 400, 0, 0 },
+		{ "--ready-path|/h|--|x", "", "/h", 399, 404, 0, 0 },
+		{ "--|x", "PORTHOLE_READY_PATH=/h|PORTHOLE_READY_STATUS=204,404", "/h", 404,
+		    200, 0, 0 },
+		{ "--ready-protocol=http|--|x", "", "/", 200, 404, 0, 0 },
+		{ "--ready-protocol=tcp|--ready-path=/h|--|x", "", NULL, 200, 404, 0, 0 },
+		{ "--ready-port|81|--port|80|--|x", "", NULL, 200, 404, 80, 81 },
+		/* the adapter's defaults come with any of its variables */
+		{ "--|x", "AWS_LWA_PORT=8000", "/", 404, 500, 8000, 0 },
+		{ "--|x", "AWS_LWA_READINESS_CHECK_PATH=/up", "/up", 100, 500, 8080, 0 },
+		{ "--|x", "AWS_LWA_READINESS_CHECK_PATH=/up|PORT=3000", "/up", 499, 500,
+		    3000, 0 },
+		{ "--|x", "AWS_LWA_READINESS_CHECK_PROTOCOL=TCP", NULL, 404, 500, 8080, 0 },
+		{ "--|x", "AWS_LWA_READINESS_CHECK_HEALTHY_STATUS=200-299", "/", 299, 404,
+		    8080, 0 },
+		{ "--|x", "AWS_LWA_READINESS_CHECK_PORT=9000", "/", 404, 500, 8080, 9000 },
+		/* unless ours is set */
+		{ "--port|7|--ready-path|/mine|--|x",
+		    "AWS_LWA_PORT=8|AWS_LWA_READINESS_CHECK_PATH=/up", "/mine", 200, 404, 7,
+		    0 },
+		{ "--|x", "AWS_LWA_ASYNC_INIT=true", NULL, 200, 404, 0, 0 },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct shim_config config;
+
+		assert_int_equal(
+		    load(&config, cases[i].flags, cases[i].environment), 0);
+		assert_int_equal(config.asks_when_ready, cases[i].path != NULL);
+		if (cases[i].path)
+			assert_string_equal(config.ready_path, cases[i].path);
+		assert_true(status_set_has(&config.ready_statuses, cases[i].ready));
+		assert_false(status_set_has(&config.ready_statuses, cases[i].unready));
+		assert_int_equal(config.target.port, cases[i].port);
+		assert_int_equal(config.ready_port_number, cases[i].ready_port);
+		shim_config_free(&config);
+	}
+}
+
+static void
 test_commands(void **state)
 {
 	(void)state;
@@ -164,6 +214,32 @@ test_environment_twins(void **state)
 }
 
 static void
+test_twins_of_the_entrypoint(void **state)
+{
+	(void)state;
+	struct shim_config config;
+
+	assert_int_equal(load(&config, "--|x",
+			     "PORTHOLE_RESTART=on-failure|PORTHOLE_IDLE_EXIT=90|"
+			     "PORTHOLE_STDERR=inherit|PORTHOLE_HOST_HEADER=a:1|"
+			     "PORTHOLE_READY_PORT=82|PORTHOLE_READY_PROTOCOL=http"),
+	    0);
+	assert_int_equal(config.restart, SHIM_RESTART_ON_FAILURE);
+	assert_int_equal(config.idle_exit_ms, 90000);
+	assert_int_equal(config.stderr_mode, SHIM_STDERR_INHERIT);
+	assert_string_equal(config.host_header, "a:1");
+	assert_int_equal(config.ready_port_number, 82);
+	assert_true(config.asks_when_ready);
+	shim_config_free(&config);
+	assert_int_equal(load(&config, "--restart|always|--idle-exit|2m|--stderr|pipe|--|x", ""),
+	    0);
+	assert_int_equal(config.restart, SHIM_RESTART_ALWAYS);
+	assert_int_equal(config.idle_exit_ms, 120000);
+	assert_int_equal(config.stderr_mode, SHIM_STDERR_PIPE);
+	shim_config_free(&config);
+}
+
+static void
 test_help_and_version_ask_for_nothing_else(void **state)
 {
 	(void)state;
@@ -192,6 +268,18 @@ test_refusals(void **state)
 		    "\"node\": unexpected argument; a command goes behind --, as in: "
 		    "porthole-shim -- COMMAND ARG..." },
 		{ "--", "", "--: a command is needed behind it" },
+		{ "--ready-path=up|--|x", "", "--ready-path: \"up\" does not begin with /" },
+		{ "--ready-path=/a b|--|x", "",
+		    "--ready-path: \"/a b\" has a byte that no path has: write it as %XX" },
+		{ "--ready-status=200-|--|x", "",
+		    "--ready-status: \"200-\" is not a list of statuses: 200-399, or "
+		    "200,204,301-308" },
+		{ "--|x", "AWS_LWA_READINESS_CHECK_PORT=0",
+		    "AWS_LWA_READINESS_CHECK_PORT: \"0\" is not a port: 1 to 65535" },
+		{ "--ready-protocol=udp|--|x", "",
+		    "--ready-protocol: \"udp\" is neither tcp nor http" },
+		{ "--host-header=a b|--|x", "",
+		    "--host-header: \"a b\" has a byte that no host has" },
 		{ "--port=70000|--|x", "", "--port: \"70000\" " NOT_A_PORT },
 		{ "--port=-1|--|x", "", "--port: \"-1\" " NOT_A_PORT },
 		{ "--port=|--|x", "", "--port: \"\" " NOT_A_PORT },
@@ -273,9 +361,11 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_targets),
+		cmocka_unit_test(test_readiness),
 		cmocka_unit_test(test_commands),
 		cmocka_unit_test(test_probes),
 		cmocka_unit_test(test_environment_twins),
+		cmocka_unit_test(test_twins_of_the_entrypoint),
 		cmocka_unit_test(test_help_and_version_ask_for_nothing_else),
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_function_names),

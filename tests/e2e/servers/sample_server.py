@@ -2,7 +2,7 @@
 
 Answers with its process id; /hang never answers, /eat takes memory until it is killed,
 /exit/N ends with that status, /say/TEXT writes a line to standard error, /wait/FILE answers
-when the file exists.  With --after it listens only once the file exists.  Ends on SIGTERM."""
+when the file exists, /host answers with Host, /ready/FILE with 503 before the file exists.  With --after it listens only once the file exists.  Ends on SIGTERM."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         while self.path.startswith("/wait/") and not os.path.exists(self.path.removeprefix("/wait")):
             time.sleep(0.005)
         body = str(os.getpid()).encode()
-        self.send_response(200)
+        if self.path == "/host":
+            body = self.headers.get("Host").encode()
+        unready = (self.path.startswith("/ready/")
+                   and not os.path.exists(self.path.removeprefix("/ready")))
+        self.send_response(503 if unready else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
