@@ -96,18 +96,28 @@ without_message(const struct link_window *window, int64_t us)
 }
 
 static void
+keep_least(int64_t *least_us, int64_t us)
+{
+	if (*least_us == 0 || us < *least_us)
+		*least_us = us;
+}
+
+static void
 probe(struct link_window *window, int64_t us, int64_t now_us)
 {
-	int64_t patience_us = LINK_PROBE_ROUND_TRIPS * window->round_trip_us;
+	int64_t age_us = now_us - window->probe_us;
 
-	if (patience_us < LINK_PROBE_US_MIN)
-		patience_us = LINK_PROBE_US_MIN;
-	if (window->mark_is_probe &&
-	    (window->probe_least_us == 0 || us < window->probe_least_us))
-		window->probe_least_us = us;
-	if (window->mark_is_probe && window->mark_is_calm)
-		believe(window, without_message(window, us), now_us);
-	else if (window->probe_least_us && now_us - window->probe_us > patience_us)
+	if (window->mark_is_probe) {
+		keep_least(&window->probe_least_us, us);
+		if (window->mark_is_calm)
+			keep_least(&window->probe_calm_us, without_message(window, us));
+	}
+	if (age_us < LINK_PROBE_US)
+		return;
+	if (window->probe_calm_us)
+		believe(window, window->probe_calm_us, now_us);
+	else if (window->probe_least_us &&
+	    age_us > LINK_PROBE_ROUND_TRIPS_MAX * window->round_trip_us)
 		believe(window, window->probe_least_us, now_us);
 }
 
@@ -123,7 +133,7 @@ take_round_trip(struct link_window *window, int64_t us, int64_t now_us)
 	else if (now_us - window->round_trip_at_us > LINK_ROUND_TRIP_US_VALID) {
 		window->probing = true;
 		window->probe_us = now_us;
-		window->probe_least_us = 0;
+		window->probe_least_us = window->probe_calm_us = 0;
 	}
 }
 

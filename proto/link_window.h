@@ -33,9 +33,10 @@
 #define LINK_ROUND_TRIP_US_VALID 10000000
 /* With so much under way a message is taken to wait behind nothing. */
 #define LINK_CALM_BYTES (4 * 1024)
-/* To see that is waited for so many of the round trips known, and at least for this. */
-#define LINK_PROBE_ROUND_TRIPS 4
-#define LINK_PROBE_US_MIN      50000
+/* The look at the round trip takes so long: one message at a time, and the least counts. */
+#define LINK_PROBE_US 50000
+/* ... or until there was one, but no more than so many of the round trips known. */
+#define LINK_PROBE_ROUND_TRIPS_MAX 4
 
 struct link_window {
 	uint64_t sent_bytes;   /* since the connection was made */
@@ -46,7 +47,8 @@ struct link_window {
 	int64_t round_trip_at_us;
 	bool probing;          /* nothing is sent, to see the least round trip again */
 	int64_t probe_us;      /* since when */
-	int64_t probe_least_us; /* the least of it so far; 0: none */
+	int64_t probe_least_us; /* the least since; 0: none */
+	int64_t probe_calm_us;  /* the least of those that waited behind nothing */
 	/* the message that is timed */
 	bool marked;
 	bool mark_was_full; /* the window was, since then */
