@@ -19,6 +19,8 @@ import pytest
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 RELEASE = ROOT / "build" / "release"
+# A container takes longer than a process, and several of them more so.
+os.environ.setdefault("PORTHOLE_PATIENCE_S", "30")
 os.environ.setdefault("PORTHOLE_INGRESS_BIN", str(RELEASE / "ingress/porthole-ingress"))
 os.environ.setdefault("PORTHOLE_SHIM_BIN", str(RELEASE / "shim/porthole-shim"))
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
@@ -115,14 +117,8 @@ def stripped_shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def porthole_image(sandbox: Sandbox, stripped_shim: Path,
-                   tmp_path_factory: pytest.TempPathFactory) -> str:
-    """packaging/shim/Dockerfile, with the shim laid as packaging/images lays it."""
-    context = tmp_path_factory.mktemp("porthole")
-    (context / "usr/bin").mkdir(parents=True)
-    shutil.copy(stripped_shim, context / "usr/bin/porthole-shim")
-    sandbox.podman("build", "--quiet", "--tag", "porthole",
-                   "--file", ROOT / "packaging/shim/Dockerfile", context)
+def porthole_image(sandbox: Sandbox) -> str:
+    sandbox.run(ROOT / "packaging/images", "shim")
     return "porthole"
 
 
@@ -165,12 +161,7 @@ def packages() -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def ingress_image(sandbox: Sandbox, packages: dict[str, Path], debian_12: str,
-                  tmp_path_factory: pytest.TempPathFactory) -> str:
-    """packaging/ingress/Dockerfile; its base has the libraries already."""
-    context = tmp_path_factory.mktemp("porthole-ingress")
-    shutil.copy(packages["porthole-ingress"], context / "porthole-ingress.deb")
-    sandbox.podman("build", "--quiet", "--pull-never", "--tag", "porthole-ingress",
-                   "--build-arg", f"BASE={debian_12}", "--network=host",
-                   "--file", ROOT / "packaging/ingress/Dockerfile", context)
+def ingress_image(sandbox: Sandbox, debian_12: str) -> str:
+    """On a base that has the libraries already: there is no network to fetch them by."""
+    sandbox.run("env", f"BASE={debian_12}", ROOT / "packaging/images", "ingress")
     return "porthole-ingress"

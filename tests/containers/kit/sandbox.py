@@ -23,7 +23,7 @@ NAME_PREFIX = "porthole-test-"
 # Descriptors of podman and of what it runs; not everybody may raise a limit.
 FILES_MAX = 4096
 PROCESSES_MAX = 4096
-COMMAND_S = 60.0
+COMMAND_S = 120.0
 STOP_S = 30  # more than the shim's grace
 CGROUPS = Path("/sys/fs/cgroup")
 PODMAN_CGROUP = "libpod_parent"
