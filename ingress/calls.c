@@ -297,6 +297,7 @@ gateway_touch(struct gateway *gateway, struct exchange *exchange)
 	    exchange->call.out.kept_bytes >
 	        (uint64_t)gateway->config->retry_buffer_bytes_max)
 		stream_out_stop_keeping(&exchange->call.out);
+	exchange->progress_ms = gateway->now_ms;
 	if (exchange->container)
 		container_activate(exchange->container);
 }

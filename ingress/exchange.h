@@ -100,7 +100,7 @@ struct exchange {
 	bool request_stopped; /* the server reads no more of it */
 	uint64_t arrival; /* calls are numbered as they arrive */
 	int64_t arrived_ms;
-	int64_t progress_ms; /* sent, last piece of the request, last event of the answer */
+	int64_t progress_ms; /* sent, last piece of the request or event of the answer, last taken */
 	struct answer answer;
 	enum error_code error; /* ERROR_NONE: none */
 	char *error_detail;    /* owned; NULL: the sentence of the table */

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-import time
+import threading
 
 import pytest
 
@@ -80,16 +80,43 @@ def test_total_timeout_in_the_middle_of_an_answer(stack, server):
     assert b"0\r\n\r\n" not in client.expect_closed()
 
 
+def send_slowly(client, pieces: int = 6, pause_s: float = 0.3) -> None:
+    """A byte now and then: longer in all than the deadlines of these tests."""
+    client.send(http.request("POST", fields=[(b"Content-Length", b"%d" % pieces)]))
+    for _ in range(pieces):
+        threading.Event().wait(pause_s)  # what is tested is the passing of time
+        client.send(b"x")
+
+
 def test_first_byte_timeout_begins_when_the_request_ends(stack, server):
     """A slow upload is not the server's fault."""
-    stack.pair(server.script(serve(lambda request, conn: http.reply(body=request.body))),
-               settings.first_byte(400))
+    def think(request: http.Request, _conn) -> bytes:
+        threading.Event().wait(0.4)
+        return http.reply(body=request.body)
+
+    stack.pair(server.script(serve(think)), settings.first_byte(1200))
     client = stack.client()
-    client.send(http.request("POST", fields=[(b"Content-Length", b"4")]))
-    for byte in (b"a", b"b", b"c", b"d"):
-        time.sleep(0.2)  # what is tested is the passing of time
-        client.send(byte)
-    assert assert_answer(client.read_response()).body == b"abcd"
+    send_slowly(client)
+    assert assert_answer(client.read_response()).body == b"xxxxxx"
+
+
+def test_a_slow_upload_is_not_idle(stack, server):
+    stack.pair(server.script(serve(lambda request, conn: http.reply(body=request.body))),
+               settings.idle(1200))
+    client = stack.client()
+    send_slowly(client)
+    assert assert_answer(client.read_response()).body == b"xxxxxx"
+
+
+def test_a_client_that_reads_slowly_is_not_an_idle_server(stack, server):
+    size = 64 << 20
+    stack.pair(server.script(serve(lambda request, conn: http.reply(body=b"x" * size))),
+               settings.idle(400))
+    client = stack.client()
+    client.send(http.request())
+    head = client.read_final_head()
+    threading.Event().wait(1.2)  # what is tested is the passing of time
+    assert client.feed_body(head, lambda piece: None, 30) == size
 
 
 def test_idle_timeout_before_an_answer(stack, server):
