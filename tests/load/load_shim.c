@@ -400,6 +400,7 @@ load_shim_run(struct load_shim *shim)
 {
 	bool more = true;
 
+	shim->link.now_us = shim->load->now_ms * 1000;
 	/* A send may take the edge of the descriptor: read again after it. */
 	while (shim->socket && more && !shim->over) {
 		more = take_messages(shim);
