@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +10,7 @@ from harness.check import assert_answer, assert_error
 from harness.client import Client
 from harness.http import request
 from harness.stack import Ingress, Stack, flags
-from kit.options import HOST_NETWORK, setting
+from kit.options import HOST_NETWORK, control, release, setting
 from kit.sandbox import Container
 
 MEMORY_LIMIT = "--memory=48m"
@@ -19,17 +18,6 @@ MEMORY_LIMIT = "--memory=48m"
 SILENT_MS = 3000
 LOAD_CLIENTS = 4
 RESTARTS = 3
-
-
-def control(folder: Path) -> str:
-    """The FIFO that lets a held request go, in a folder that the server sees."""
-    os.mkfifo(folder / "release")
-    return f"--volume={folder}:/control"
-
-
-def release(folder: Path) -> None:
-    """Let a request go: returns when the server has opened the FIFO too."""
-    os.close(os.open(folder / "release", os.O_WRONLY))
 
 
 def hold(ingress: Ingress, container: Container) -> Client:

@@ -1,7 +1,8 @@
 /*
  * server.c: an HTTP server in one static file, for images with nothing else in them.
  *
- *     server PORT
+ *     server PORT [wait]       wait: until /control/release is opened, before it
+ * listens
  *
  * GET /         hello
  * GET /facts    who and where it is, one name=value a line
@@ -16,6 +17,7 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,17 +76,22 @@ facts(int fd)
 	answer(fd, body);
 }
 
-static void
-hold(int fd)
+/* A FIFO: opening it waits until somebody opens its other end. */
+static bool
+wait_for_release(void)
 {
 	int release = open("/control/release", O_RDONLY);
 
-	if (release < 0) {
-		answer(fd, strerror(errno));
-		return;
-	}
+	if (release < 0)
+		return false;
 	close(release);
-	answer(fd, "released\n");
+	return true;
+}
+
+static void
+hold(int fd)
+{
+	answer(fd, wait_for_release() ? "released\n" : strerror(errno));
 }
 
 static void
@@ -148,10 +155,14 @@ main(int argc, char **argv)
 	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int on = 1;
 
-	if (argc != 2)
+	if (argc < 2)
 		return 2;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	signal(SIGTERM, end);
+	if (argc > 2) {
+		printf("waits\n");
+		wait_for_release();
+	}
 	signal(SIGPIPE, SIG_IGN);
 	address.sin_port = htons((uint16_t)atoi(argv[1]));
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
