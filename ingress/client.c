@@ -25,6 +25,7 @@
 #include "ingress/lingerer.h"
 #include "ingress/socket_progress.h"
 #include "ingress/tap.h"
+#include "ingress/websocket.h"
 #include "proto/base/alloc.h"
 #include "proto/base/log.h"
 #include "proto/base/method.h"
@@ -227,6 +228,88 @@ origin_of(const struct client *client, const struct request_head *head)
 	return origin;
 }
 
+/* What the scopes of both kinds have. */
+struct scope_parts {
+	Porthole__Header **headers;
+	size_t headers_count;
+	ProtobufCBinaryData target;
+	bool has_addresses;
+	Porthole__Address client;
+	Porthole__Address server;
+	Porthole__CallContext context;
+};
+
+static void
+fill_parts(struct client *client, const struct request_head *head, char *scratch,
+    struct scope_parts *parts)
+{
+	struct exchange *exchange = client->exchange;
+
+	set_target(&parts->target, head, scratch);
+	porthole__address__init(&parts->client);
+	porthole__address__init(&parts->server);
+	porthole__call_context__init(&parts->context);
+	parts->has_addresses = client->address[0] != '\0';
+	parts->client.host = client->address;
+	parts->client.port = client->port;
+	parts->server.host = client->server_address;
+	parts->server.port = client->server_port;
+	parts->context.request_id = exchange->request_id;
+	parts->context.function = (char *)(uintptr_t)function_name(exchange->function);
+}
+
+static void
+send_http_scope(
+    struct exchange *exchange, const struct request_head *head, struct scope_parts *parts)
+{
+	Porthole__Event event = PORTHOLE__EVENT__INIT;
+	Porthole__HttpScope scope = PORTHOLE__HTTP_SCOPE__INIT;
+
+	event.kind_case = PORTHOLE__EVENT__KIND_HTTP;
+	event.http = &scope;
+	scope.http_version = (char *)(uintptr_t)(head->minor_version ? "1.1" : "1.0");
+	set_bytes(&scope.method, head->method, head->method_bytes);
+	scope.target = parts->target;
+	scope.n_headers = parts->headers_count;
+	scope.headers = parts->headers;
+	scope.framing = head->chunked ? PORTHOLE__HTTP_SCOPE__FRAMING__CHUNKED
+	    : head->has_length    ? PORTHOLE__HTTP_SCOPE__FRAMING__LENGTH
+	                          : PORTHOLE__HTTP_SCOPE__FRAMING__NONE;
+	scope.te_trailers = head->te_trailers;
+	scope.expect_continue = head->expect_continue;
+	if (parts->has_addresses) {
+		scope.client = &parts->client;
+		scope.server = &parts->server;
+	}
+	scope.context = &parts->context;
+	link_call_send(&exchange->call, &event, NULL);
+}
+
+static void
+send_websocket_scope(struct exchange *exchange, struct scope_parts *parts)
+{
+	char *subprotocols[WEBSOCKET_SUBPROTOCOLS_MAX];
+	Porthole__Event event = PORTHOLE__EVENT__INIT;
+	Porthole__WebsocketScope scope = PORTHOLE__WEBSOCKET_SCOPE__INIT;
+
+	event.kind_case = PORTHOLE__EVENT__KIND_WEBSOCKET;
+	event.websocket = &scope;
+	scope.http_version = (char *)(uintptr_t)"1.1";
+	scope.scheme = (char *)(uintptr_t)"ws";
+	scope.target = parts->target;
+	scope.n_headers = parts->headers_count;
+	scope.headers = parts->headers;
+	if (parts->has_addresses) {
+		scope.client = &parts->client;
+		scope.server = &parts->server;
+	}
+	scope.context = &parts->context;
+	websocket_fill_scope(exchange->websocket, &scope, subprotocols);
+	exchange->call.order.websocket = true; /* of what will come in */
+	link_call_send(&exchange->call, &event, NULL);
+	exchange_send_connect(exchange);
+}
+
 static void
 send_scope(struct client *client, const struct request_head *head,
     const struct forward_origin *origin)
@@ -252,36 +335,13 @@ send_scope(struct client *client, const struct request_head *head,
 		list[i] = &headers[i];
 	}
 
-	Porthole__Event event = PORTHOLE__EVENT__INIT;
-	Porthole__HttpScope scope = PORTHOLE__HTTP_SCOPE__INIT;
-	Porthole__Address address = PORTHOLE__ADDRESS__INIT;
-	Porthole__Address server = PORTHOLE__ADDRESS__INIT;
-	Porthole__CallContext context = PORTHOLE__CALL_CONTEXT__INIT;
+	struct scope_parts parts = { .headers = list, .headers_count = count };
 
-	event.kind_case = PORTHOLE__EVENT__KIND_HTTP;
-	event.http = &scope;
-	scope.http_version = (char *)(uintptr_t)(head->minor_version ? "1.1" : "1.0");
-	set_bytes(&scope.method, head->method, head->method_bytes);
-	set_target(&scope.target, head, scratch + FORWARD_SCRATCH_BYTES);
-	scope.n_headers = count;
-	scope.headers = list;
-	scope.framing = head->chunked ? PORTHOLE__HTTP_SCOPE__FRAMING__CHUNKED
-	    : head->has_length    ? PORTHOLE__HTTP_SCOPE__FRAMING__LENGTH
-	                          : PORTHOLE__HTTP_SCOPE__FRAMING__NONE;
-	scope.te_trailers = head->te_trailers;
-	scope.expect_continue = head->expect_continue;
-	if (client->address[0]) {
-		address.host = client->address;
-		address.port = client->port;
-		scope.client = &address;
-		server.host = client->server_address;
-		server.port = client->server_port;
-		scope.server = &server;
-	}
-	context.request_id = exchange->request_id;
-	context.function = (char *)(uintptr_t)function_name(exchange->function);
-	scope.context = &context;
-	link_call_send(&exchange->call, &event, NULL);
+	fill_parts(client, head, scratch + FORWARD_SCRATCH_BYTES, &parts);
+	if (exchange->websocket)
+		send_websocket_scope(exchange, &parts);
+	else
+		send_http_scope(exchange, head, &parts);
 	if (large) {
 		free(fields);
 		free(headers);
@@ -321,11 +381,20 @@ begin(struct client *client)
 		    "the request's Content-Length is over the limit");
 		return;
 	}
+	const char *wrong = NULL;
+	enum error_code error = head->upgrade_websocket
+	    ? websocket_begin(front, exchange, head, &wrong)
+	    : ERROR_NONE;
+	if (error != ERROR_NONE) {
+		exchange->request_whole = !head->chunked && head->length == 0;
+		gateway_fail(front_gateway(front), exchange, error, wrong);
+		return;
+	}
 	gateway_route(front_gateway(front), exchange, origin.host ? origin.host : "",
 	    origin.host_bytes, front_now_ms(front));
 	if (exchange->state != EXCHANGE_OVER)
 		send_scope(client, head, &origin);
-	if (!head->chunked && head->length == 0)
+	if (!head->chunked && head->length == 0 && !exchange->request_whole)
 		exchange_send_body(exchange, NULL, 0, NULL, true, NULL, 0);
 	if (exchange->state != EXCHANGE_OVER)
 		gateway_submit(front_gateway(front), exchange);
@@ -595,6 +664,7 @@ client_on_response_done(struct client *client, bool complete)
 		front_watch_input(client->front, client, false);
 	bool whole = exchange->request_whole;
 	client->exchange = NULL;
+	websocket_discard(exchange);
 	exchange_free(exchange);
 	if (client->state != CLIENT_ACTIVE)
 		return;
@@ -758,4 +828,7 @@ const struct exchange_ops client_exchange_ops = {
 	.on_interim = on_interim,
 	.on_room = on_room,
 	.on_sent = on_sent,
+	.on_accept = websocket_on_accept,
+	.on_message = websocket_on_message,
+	.on_close = websocket_on_close,
 };

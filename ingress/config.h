@@ -55,6 +55,14 @@ struct ingress_config {
 	int64_t keep_alive_timeout_ms;
 	int64_t connections_max; /* 0: the descriptor limit less a reserve */
 
+	/* Of a WebSocket. */
+	int64_t websocket_message_bytes_max; /* of what a client sends; 0: none */
+	int64_t websocket_ping_interval_ms;  /* 0: no pings */
+	int64_t websocket_pong_timeout_ms;
+	bool websocket_compression;
+	bool websocket_context_takeover;
+	int64_t websocket_compression_memory_bytes_max;
+
 	/* Of a call. */
 	int64_t first_byte_timeout_ms; /* 0: none */
 	int64_t idle_timeout_ms;       /* 0: none */

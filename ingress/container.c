@@ -411,6 +411,38 @@ on_informational(struct exchange *exchange, const Porthole__HttpInformational *e
 	answer_fields_done(&fields);
 }
 
+/* Of a WebSocket that is open, or opens.  Returns what is wrong. */
+static const char *
+on_websocket_event(struct exchange *exchange, const Porthole__Event *event,
+    struct payload *payload, size_t head_bytes_max)
+{
+	const Porthole__WebsocketAccept *accept = event->websocket_accept;
+
+	switch (event->kind_case) {
+	case PORTHOLE__EVENT__KIND_WEBSOCKET_ACCEPT:
+		link_call_consume(&exchange->call, event_cost(event));
+		if (headers_written_bytes(accept->headers, accept->n_headers) > head_bytes_max)
+			return "a header over the limit";
+		exchange->state = EXCHANGE_ANSWERING;
+		exchange->answer.status = 101;
+		return exchange->ops->on_accept(exchange, accept);
+	case PORTHOLE__EVENT__KIND_WEBSOCKET_SEND:
+		exchange->ops->on_message(
+		    exchange, event->websocket_send, payload, event_cost(event));
+		return NULL;
+	case PORTHOLE__EVENT__KIND_WEBSOCKET_CLOSE:
+		link_call_consume(&exchange->call, event_cost(event));
+		/* ASGI www.rst, "Close - send event": before it was accepted, 403. */
+		if (exchange->answer.status == 0)
+			exchange->answer.status = 403;
+		else
+			exchange->ops->on_close(exchange, event->websocket_close);
+		return NULL;
+	default:
+		return "not an event of a websocket call";
+	}
+}
+
 static void
 on_violation(void *arg, struct link_call *call, const char *event_text, const char *rule)
 {
@@ -442,6 +474,7 @@ on_event(void *arg, struct link_call *call, const Porthole__Event *event,
 		on_informational(exchange, event->http_response_informational);
 		return;
 	case PORTHOLE__EVENT__KIND_HTTP_RESPONSE_START:
+	case PORTHOLE__EVENT__KIND_WEBSOCKET_HTTP_RESPONSE_START: /* of the same type */
 		if (headers_written_bytes(event->http_response_start->headers,
 		        event->http_response_start->n_headers) >
 		    (size_t)container->gateway->config->response_head_bytes_max) {
@@ -455,6 +488,7 @@ on_event(void *arg, struct link_call *call, const Porthole__Event *event,
 		wrong = exchange_answer_start(exchange, event->http_response_start);
 		break;
 	case PORTHOLE__EVENT__KIND_HTTP_RESPONSE_BODY:
+	case PORTHOLE__EVENT__KIND_WEBSOCKET_HTTP_RESPONSE_BODY:
 		wrong = exchange_answer_body(
 		    exchange, event->http_response_body, payload, event_cost(event));
 		break;
@@ -464,7 +498,8 @@ on_event(void *arg, struct link_call *call, const Porthole__Event *event,
 		    (size_t)container->gateway->config->response_head_bytes_max);
 		break;
 	default:
-		wrong = "not an event of an http call";
+		wrong = on_websocket_event(exchange, event, payload,
+		    (size_t)container->gateway->config->response_head_bytes_max);
 		break;
 	}
 	if (wrong) {

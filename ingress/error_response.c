@@ -320,6 +320,8 @@ reason_phrase(int status)
 		return "URI Too Long";
 	case 417:
 		return "Expectation Failed";
+	case 426:
+		return "Upgrade Required";
 	case 431:
 		return "Request Header Fields Too Large";
 	case 501:

@@ -24,6 +24,8 @@
 	    "The target of the request is longer than this gateway takes.")            \
 	X(BAD_EXPECTATION, 417, "bad_expectation", 0,                                  \
 	    "The only expectation this gateway can meet is 100-continue.")             \
+	X(WEBSOCKET_VERSION, 426, "websocket_version", 0,                              \
+	    "The only version of WebSocket this gateway speaks is 13.")                \
 	X(HEADER_TOO_LARGE, 431, "header_too_large", 0,                                \
 	    "The header of the request is larger than this gateway takes.")            \
 	X(NOT_IMPLEMENTED, 501, "not_implemented", 0,                                  \

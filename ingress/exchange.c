@@ -97,6 +97,18 @@ exchange_send_body(struct exchange *exchange, const void *data, size_t bytes,
 	free(list);
 }
 
+void
+exchange_send_connect(struct exchange *exchange)
+{
+	Porthole__Event event = PORTHOLE__EVENT__INIT;
+	Porthole__WebsocketConnect connect = PORTHOLE__WEBSOCKET_CONNECT__INIT;
+
+	event.kind_case = PORTHOLE__EVENT__KIND_WEBSOCKET_CONNECT;
+	event.websocket_connect = &connect;
+	link_call_send(&exchange->call, &event, NULL);
+	exchange->request_whole = true;
+}
+
 /* ---- the answer */
 
 void

@@ -30,6 +30,7 @@ struct container;
 struct exchange;
 struct function;
 struct gateway;
+struct websocket;
 
 enum exchange_state {
 	EXCHANGE_WAITING,   /* in its function's queue, or not yet given to the gateway */
@@ -79,6 +80,15 @@ struct exchange_ops {
 	void (*on_room)(struct exchange *exchange);
 	/* The request is on its way to a container. */
 	void (*on_sent)(struct exchange *exchange);
+	/* Of a WebSocket: the server accepts it.  Returns NULL or what is wrong. */
+	const char *(*on_accept)(
+	    struct exchange *exchange, const Porthole__WebsocketAccept *accept);
+	/* A piece of a message; cost_bytes are given back when it has been written. */
+	void (*on_message)(struct exchange *exchange,
+	    const Porthole__WebsocketMessage *message, struct payload *payload,
+	    uint64_t cost_bytes);
+	/* The server closed it; the exchange is over afterwards. */
+	void (*on_close)(struct exchange *exchange, const Porthole__WebsocketClose *close);
 };
 
 struct exchange {
@@ -101,6 +111,7 @@ struct exchange {
 	uint64_t arrival; /* calls are numbered as they arrive */
 	int64_t arrived_ms;
 	int64_t progress_ms; /* sent, last piece of the request or event of the answer, last taken */
+	struct websocket *websocket; /* NULL: an http call */
 	struct answer answer;
 	enum error_code error; /* ERROR_NONE: none */
 	char *error_detail;    /* owned; NULL: the sentence of the table */
@@ -126,6 +137,9 @@ size_t exchange_room_bytes(const struct exchange *exchange);
  */
 void exchange_send_body(struct exchange *exchange, const void *data, size_t bytes,
     struct payload *payload, bool last, const struct field *trailers, size_t trailers_count);
+
+/* Appends websocket.connect: there is no body. */
+void exchange_send_connect(struct exchange *exchange);
 
 /* ---- the answer: put in by the gateway, taken by the client's side */
 

@@ -23,6 +23,8 @@
 
 struct client;
 struct gateway;
+struct websocket;
+struct websocket_deflate_pool;
 
 #define LANE_CLIENTS_MAX 256
 #define LANES_MAX 1024
@@ -43,6 +45,7 @@ void front_add(struct front *front, int fd, const struct sockaddr_storage *addre
     socklen_t bytes);
 bool front_is_full(const struct front *front);
 size_t front_clients(const struct front *front);
+size_t front_websockets(const struct front *front);
 
 /* Runs what is ready.  Returns true if something is left to do in the next turn. */
 bool front_turn(struct front *front, int64_t now_ms);
@@ -51,6 +54,8 @@ void front_tick(struct front *front, int64_t now_ms);
 void front_reload(struct front *front);
 /* Idle connections close, others after their response. */
 void front_drain(struct front *front);
+/* Closes WebSockets, 1012: their grace is over. */
+void front_restart_websockets(struct front *front);
 /* Has every connection ended? */
 bool front_is_drained(const struct front *front);
 
@@ -76,5 +81,16 @@ void front_watch_input(struct front *front, struct client *client, bool on);
 /* Goes on reading from the client's socket after it has been closed, and throws away what
  * comes: otherwise the client's kernel may throw away the answer (RFC 9112 section 9.6). */
 void front_linger(struct front *front, int fd);
+
+/* ---- for websocket.c */
+
+uv_loop_t *front_loop(struct front *front);
+struct websocket_deflate_pool *front_deflate(struct front *front);
+/* Where frames are encoded: for one write, until the next. */
+struct buf *front_frames(struct front *front);
+/* Takes a WebSocket whose socket has left libmicrohttpd; freed when it is over. */
+void front_add_websocket(struct front *front, struct websocket *websocket);
+/* It is to be looked at in this turn: to be written, or to be freed. */
+void front_write_websocket(struct front *front, struct websocket *websocket);
 
 #endif

@@ -31,6 +31,7 @@
 #include "ingress/lingerer.h"
 #include "ingress/response_mhd.h"
 #include "ingress/tap.h"
+#include "ingress/websocket.h"
 #include "proto/base/alloc.h"
 #include "proto/base/log.h"
 
@@ -47,6 +48,8 @@
 /* Never reached. */
 #define CLOSING_TIMEOUT_S 86400u
 #define RANDOM_BYTES 4096
+/* How often the deadlines of WebSockets are looked at: there may be many. */
+#define WEBSOCKET_TICK_MS 1000
 
 struct lane {
 	struct front *front;
@@ -70,6 +73,12 @@ struct front {
 	struct client *resume;
 	struct client *moving; /* to another connection of libmicrohttpd, by resume_next */
 	struct lingerer *lingerer;
+	struct websocket *websockets;
+	struct websocket *websockets_due;
+	size_t websockets_count;
+	int64_t websockets_tick_ms;
+	struct websocket_deflate_pool deflate;
+	struct buf frames;
 	int watch_fd;
 	uv_poll_t watch_poll;
 	bool watch_ready;
@@ -126,13 +135,14 @@ front_clients(const struct front *front)
 bool
 front_is_full(const struct front *front)
 {
-	return front->clients_count >= front->clients_max;
+	return front->clients_count + front->websockets_count >= front->clients_max;
 }
 
 bool
 front_is_drained(const struct front *front)
 {
-	return front->clients_count == 0 && lingerer_count(front->lingerer) == 0;
+	return front->clients_count == 0 && front->websockets_count == 0 &&
+	    lingerer_count(front->lingerer) == 0;
 }
 
 const char *
@@ -178,6 +188,113 @@ suspend(struct client *client)
 {
 	client->suspended = true;
 	MHD_suspend_connection(client->connection);
+}
+
+/* ---- websockets */
+
+size_t
+front_websockets(const struct front *front)
+{
+	return front->websockets_count;
+}
+
+uv_loop_t *
+front_loop(struct front *front)
+{
+	return front->loop;
+}
+
+struct websocket_deflate_pool *
+front_deflate(struct front *front)
+{
+	return &front->deflate;
+}
+
+struct buf *
+front_frames(struct front *front)
+{
+	return &front->frames;
+}
+
+void
+front_add_websocket(struct front *front, struct websocket *websocket)
+{
+	websocket->next = front->websockets;
+	if (front->websockets)
+		front->websockets->previous = websocket;
+	front->websockets = websocket;
+	front->websockets_count++;
+}
+
+void
+front_write_websocket(struct front *front, struct websocket *websocket)
+{
+	if (websocket->due || websocket->state == WEBSOCKET_STATE_HANDSHAKE)
+		return;
+	websocket->due = true;
+	websocket->due_next = front->websockets_due;
+	front->websockets_due = websocket;
+}
+
+static void
+del_websocket(struct front *front, struct websocket *websocket)
+{
+	if (websocket->previous)
+		websocket->previous->next = websocket->next;
+	else
+		front->websockets = websocket->next;
+	if (websocket->next)
+		websocket->next->previous = websocket->previous;
+	front->websockets_count--;
+	websocket_free(websocket);
+}
+
+static void
+write_websockets(struct front *front)
+{
+	while (front->websockets_due) {
+		struct websocket *websocket = front->websockets_due;
+
+		front->websockets_due = websocket->due_next;
+		websocket->due = false;
+		websocket_write(websocket);
+		if (websocket_is_over(websocket) && !websocket->due)
+			del_websocket(front, websocket);
+	}
+}
+
+static void
+tick_websockets(struct front *front)
+{
+	struct websocket *websocket = front->websockets;
+
+	if (front->now_ms - front->websockets_tick_ms < WEBSOCKET_TICK_MS)
+		return;
+	front->websockets_tick_ms = front->now_ms;
+	for (; websocket; websocket = websocket->next) {
+		websocket_tick(websocket, front->now_ms);
+		if (websocket_is_over(websocket))
+			front_write_websocket(front, websocket);
+	}
+}
+
+void
+front_restart_websockets(struct front *front)
+{
+	for (struct websocket *at = front->websockets; at; at = at->next)
+		websocket_restart(at);
+}
+
+static void
+end_websockets(struct front *front)
+{
+	while (front->websockets) {
+		struct websocket *websocket = front->websockets;
+
+		websocket_end(websocket);
+		write_websockets(front);
+		assert(front->websockets != websocket);
+	}
 }
 
 /* ---- responses */
@@ -243,6 +360,24 @@ move(struct client *client, bool large)
 	return MHD_NO;
 }
 
+/* The server has accepted a WebSocket: its socket is libmicrohttpd's no more, which closes
+ * its descriptor and not the connection, as above. */
+static enum MHD_Result
+open_websocket(struct client *client)
+{
+	struct websocket *websocket = client->exchange->websocket;
+	int fd = fcntl(client->fd, F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0) {
+		client_close(client, "out of descriptors");
+		return MHD_NO;
+	}
+	client->exchange = NULL;
+	client->state = CLIENT_CLOSING;
+	websocket_open(websocket, fd, &client->input);
+	return MHD_NO;
+}
+
 static enum MHD_Result
 respond_raw(struct client *client)
 {
@@ -269,6 +404,8 @@ respond(struct client *client)
 	struct MHD_Response *response;
 	enum MHD_Result result;
 
+	if (exchange->answer.status == 101)
+		return open_websocket(client);
 	/* What is left of the request will not be read in time. */
 	client->close_after = !exchange->request_whole || client->front->draining;
 	if (!is_error && response_needs_raw(exchange))
@@ -674,6 +811,7 @@ front_turn(struct front *front, int64_t now_ms)
 	front->now_ms = now_ms;
 	if (front->watch_ready)
 		read_watch(front);
+	write_websockets(front);
 	for (int run = 0; run < LANE_RUNS_MAX; run++) {
 		resume_marked(front);
 		more = false;
@@ -705,6 +843,7 @@ front_tick(struct front *front, int64_t now_ms)
 		client_tick(client, now_ms);
 		client = next;
 	}
+	tick_websockets(front);
 	lingerer_tick(front->lingerer, now_ms);
 }
 
@@ -743,6 +882,12 @@ front_reload(struct front *front)
 	front->limits.fields_max = (size_t)config->request_fields_max;
 	front->limits.target_bytes_max = (size_t)config->request_target_bytes_max;
 	front->limits.trailer_bytes_max = (size_t)config->request_head_bytes_max;
+	/* Contexts that were agreed on live on. */
+	front->deflate.settings.wish.server_takeover =
+	    front->deflate.settings.wish.client_takeover =
+	        config->websocket_context_takeover;
+	front->deflate.settings.bytes_max =
+	    (size_t)config->websocket_compression_memory_bytes_max;
 }
 
 struct front *
@@ -750,11 +895,14 @@ front_new(uv_loop_t *loop, const struct ingress_config *config, struct gateway *
     const char **out_text)
 {
 	struct front *front = xcalloc(1, sizeof(*front));
+	const struct websocket_deflate_settings deflate = WEBSOCKET_DEFLATE_SETTINGS_DEFAULT;
 	struct rlimit limit;
+
 
 	front->loop = loop;
 	front->config = config;
 	front->gateway = gateway;
+	websocket_deflate_pool_init(&front->deflate, &deflate);
 	front_reload(front);
 	front->clients_max = clients_max(config);
 	front->now_ms = (int64_t)uv_now(loop);
@@ -764,6 +912,7 @@ front_new(uv_loop_t *loop, const struct ingress_config *config, struct gateway *
 		limit.rlim_cur = 1 << 20;
 	tap_init((int)limit.rlim_cur);
 	front->lingerer = lingerer_new(loop);
+	buf_init(&front->frames, WEBSOCKET_SCRATCH_BYTES_MAX);
 	front->watch_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (front->watch_fd < 0 ||
 	    uv_poll_init(loop, &front->watch_poll, front->watch_fd) < 0 || !lane_new(front, false)) {
@@ -783,6 +932,7 @@ front_free(struct front *front)
 	for (struct client *client = front->clients; client; client = client->next)
 		client_close(client, "the gateway stops");
 	front_turn(front, front->now_ms);
+	end_websockets(front);
 	for (size_t i = 0; i < front->lanes_count; i++) {
 		struct lane *lane = front->lanes[i];
 
@@ -795,6 +945,8 @@ front_free(struct front *front)
 	uv_close((uv_handle_t *)&front->watch_poll, NULL);
 	uv_run(front->loop, UV_RUN_NOWAIT);
 	close(front->watch_fd);
+	websocket_deflate_pool_done(&front->deflate);
+	buf_done(&front->frames);
 	tap_done();
 	free(front->scratch);
 	free(front);

@@ -298,6 +298,8 @@ tick_calls(struct gateway *gateway, struct container *container)
 	HASH_ITER(hh, container->link.calls, call, next) {
 		struct exchange *exchange = EXCHANGE_OF_CALL(call);
 
+		if (exchange->answer.status == 101)
+			continue; /* a WebSocket has deadlines of its own */
 		if (exchange->answer.first)
 			exchange->progress_ms = now_ms; /* it is the client who is slow */
 		if (is_over(now_ms, exchange->arrived_ms, config->total_timeout_ms))

@@ -32,6 +32,8 @@ static const int signal_numbers[] = { SIGTERM, SIGINT, SIGHUP };
 /* Rounds of one turn before libuv has its turn. */
 #define ROUNDS_MAX 8
 #define LISTENERS_MAX 16
+/* What WebSockets have, once told of the restart, to close. */
+#define RESTART_GRACE_MS 2000
 
 extern char **environ;
 
@@ -53,6 +55,7 @@ struct program {
 	uv_timer_t tick;
 	uv_signal_t signals[SIGNALS];
 	bool draining;
+	bool restarting; /* WebSockets have been told */
 	bool stopped;
 	int64_t drain_until_ms;
 };
@@ -76,6 +79,12 @@ stop_if_drained(struct program *program)
 {
 	if (!program->draining || program->stopped)
 		return;
+	if (now_ms(program) >= program->drain_until_ms && !program->restarting &&
+	    front_websockets(program->front) > 0) {
+		program->restarting = true;
+		program->drain_until_ms = now_ms(program) + RESTART_GRACE_MS;
+		front_restart_websockets(program->front);
+	}
 	if (front_is_drained(program->front) || now_ms(program) >= program->drain_until_ms) {
 		program->stopped = true;
 		uv_stop(&program->loop);

@@ -825,11 +825,8 @@ finish_head(struct request_reader *r)
 	/* RFC 9112 section 9.3. */
 	head->keep_alive = !(seen & SEEN_CLOSE) &&
 			   (head->minor_version > 0 || (seen & SEEN_KEEP_ALIVE));
-	/* RFC 6455 section 4.1; RFC 9110 section 7.8: no Upgrade in HTTP/1.0. */
-	head->upgrade_websocket = (seen & SEEN_UPGRADE) && (seen & SEEN_WEBSOCKET) &&
-				  head->minor_version > 0 && !has_body &&
-				  head->method_bytes == 3 &&
-				  memcmp(head->method, "GET", 3) == 0;
+	/* RFC 6455 section 4.1. */
+	head->upgrade_websocket = (seen & SEEN_UPGRADE) && (seen & SEEN_WEBSOCKET);
 
 	r->left = head->length;
 	r->state = head->chunked ? CHUNK_SIZE : has_body ? LENGTH_BODY : ENDED;

@@ -113,8 +113,8 @@ struct request_head {
 	bool keep_alive;      /* the client will take another response */
 	bool expect_continue; /* waits for 100 before its body; never without a body */
 	bool te_trailers;     /* TE: trailers */
-	bool upgrade_websocket; /* GET of HTTP/1.1 without a body, Connection: upgrade,
-				 * Upgrade: websocket.  Sec-WebSocket-* are unread */
+	bool upgrade_websocket; /* Connection: upgrade and Upgrade: websocket, whatever
+				 * else the request is.  Sec-WebSocket-* are unread */
 	bool connection_names;  /* Connection names more than close, keep-alive, upgrade
 				 * and te: fields to be dropped */
 };

@@ -7,6 +7,7 @@
 
 #include "ingress/front.h"
 #include "proto/base/text.h"
+#include "proto/websocket_handshake.h"
 
 /* Pieces in which a body of known length is handed over. */
 #define BLOCK_BYTES (64 * 1024)
@@ -118,6 +119,12 @@ error_response(struct client *client)
 
 		snprintf(seconds, sizeof(seconds), "%d", row->retry_after_s);
 		add_header(response, "Retry-After", seconds);
+	}
+	/* RFC 6455 section 4.4; RFC 9110 sections 7.8 and 15.5.22. */
+	if (exchange->error == ERROR_WEBSOCKET_VERSION) {
+		add_header(response, "Sec-WebSocket-Version", WEBSOCKET_VERSION);
+		add_header(response, "Upgrade", "websocket");
+		add_header(response, "Connection", "Upgrade");
 	}
 	return response;
 }

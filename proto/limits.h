@@ -70,4 +70,7 @@
 /* HELLO without WELCOME for this long: the socket is made anew. */
 #define WELCOME_TIMEOUT_MS 5000
 
+/* A WebSocket's close that the other side does not answer. */
+#define WEBSOCKET_CLOSE_TIMEOUT_MS 5000
+
 #endif

@@ -8,6 +8,7 @@
  *     websocket_reader.h       bytes in, pieces of messages and control frames out
  *     websocket_writer.h       the other way
  *     websocket_deflate.h      what is compressed
+ *     websocket_pipe.h         all of it, between a socket and a call
  *
  * Source: RFC 6455; sections are named where a rule is.
  */

@@ -331,7 +331,7 @@ websocket_deflate_inflate(void *arg, const uint8_t *data, size_t bytes, bool end
 {
 	struct websocket_deflate *d = arg;
 
-	assert(bytes_max > 0 && (!end || bytes == 0));
+	assert(bytes_max > 0);
 	if (!take_inflater(d))
 		return -ENOMEM;
 	if (d->is_broken)
@@ -351,6 +351,7 @@ websocket_deflate_inflate(void *arg, const uint8_t *data, size_t bytes, bool end
 	d->inflated_any = d->inflated_any || bytes > 0;
 	int status = inflate_some(d, Z_SYNC_FLUSH);
 	out->used = given - z->avail_in;
+	end = end && out->used == bytes;
 	if (status == 0 && end && z->avail_out > 0)
 		status = inflate_tail(d);
 	out->data = d->pool->chunk;

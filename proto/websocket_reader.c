@@ -287,7 +287,7 @@ read_compressed(
 {
 	uint64_t left = r->payload_bytes - r->payload_at;
 	size_t n = least(least(in->bytes, WEBSOCKET_INFLATE_INPUT_BYTES_MAX), left);
-	bool end = left == 0 && r->final;
+	bool end = n == left && r->final;
 	struct websocket_inflated piece = { 0 };
 
 	if (n == 0 && !end && !r->inflate_more) {
@@ -316,7 +316,7 @@ read_compressed(
 	if (r->message_bytes_max > 0)
 		r->message_bytes += piece.bytes;
 
-	bool last = end && !piece.more;
+	bool last = end && piece.used == n && !piece.more;
 	if (last)
 		end_frame(r);
 	return say_data(r, piece.data, piece.bytes, last, out);

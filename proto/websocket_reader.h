@@ -83,8 +83,9 @@ struct websocket_inflated {
  * websocket_inflate_fn inflates the next bytes of a message; the first call, or the
  * first after a message's end, begins one.
  *
- * end             no bytes come with it: the message is over.  Called again as long as
- *                 `more` is said; after that the inflater is ready for the next message
+ * end             the message is over with these bytes, which may be none.  Called again
+ *                 as long as some of them are left, or `more` is said; after that the
+ *                 inflater is ready for the next message
  *
  * Returns 0, -EBADMSG if it is not DEFLATE, -ENOMEM if there is no room for one more
  * message.  Errors are final for the connection.

@@ -21,6 +21,7 @@
 #include "proto/limits.h"
 #include "shim/relay.h"
 #include "shim/request_writer.h"
+#include "shim/websocket_call.h"
 
 /* Fields of an event that fit on the stack. */
 #define FIELDS_STACK 160
@@ -75,6 +76,8 @@ end_call(struct call *call)
 		        answer_parser_is_reusable(call->connection->parser));
 		call->connection = NULL;
 	}
+	websocket_call_free(call->websocket);
+	call->websocket = NULL;
 	call->writing = NULL;
 	free_pieces(call, NULL);
 	buf_done(&call->head);
@@ -135,6 +138,19 @@ doubt(struct call *call, Porthole__CallFailed__Reason reason, const char *text,
 	drop_writing(call);
 	if (!relay_doubt(call->relay))
 		call_settle(call);
+}
+
+void
+call_end(struct call *call)
+{
+	call->reusable = false;
+	end_call(call);
+}
+
+void
+call_doubt(struct call *call, Porthole__CallFailed__Reason reason, const char *text)
+{
+	doubt(call, reason, text, false, false);
 }
 
 void
@@ -306,18 +322,41 @@ connect_call(struct call *call, bool from_pool)
 	relay_write_later(call->relay, call);
 }
 
-static void
-on_scope(struct call *call, const Porthole__HttpScope *scope)
+/* Takes a slot, or refuses the call. */
+static bool
+begin(struct call *call)
 {
 	Porthole__CallFailed__Reason reason;
 	const char *refusal = relay_refusal(call->relay, &reason);
 
 	if (refusal) {
 		call_fail(call, reason, refusal, true);
-		return;
+		return false;
 	}
 	call->has_slot = true;
 	relay_take_slot(call->relay);
+	return true;
+}
+
+static void
+on_websocket(struct call *call, const Porthole__WebsocketScope *scope)
+{
+	if (!begin(call))
+		return;
+	call->idempotent = call->request_whole = true;
+	if (websocket_call_begin(call, scope) < 0) {
+		call_fail(call, PORTHOLE__CALL_FAILED__REASON__PROTOCOL_VIOLATION,
+		    "the ingress sent websocket scope: it cannot be written as HTTP", true);
+		return;
+	}
+	connect_call(call, false);
+}
+
+static void
+on_scope(struct call *call, const Porthole__HttpScope *scope)
+{
+	if (!begin(call))
+		return;
 	call->idempotent = method_is_idempotent(
 	    (const char *)scope->method.data, scope->method.len);
 	call->head_request = scope->method.len == 4 && !memcmp(scope->method.data, "HEAD", 4);
@@ -408,11 +447,27 @@ call_on_event(struct call *call, const Porthole__Event *event, struct payload *p
 	case PORTHOLE__EVENT__KIND_HTTP_REQUEST:
 		on_request(call, event->http_request, payload, cost_bytes);
 		return;
+	case PORTHOLE__EVENT__KIND_WEBSOCKET:
+		on_websocket(call, event->websocket);
+		link_call_consume(&call->link_call, cost_bytes);
+		return;
+	case PORTHOLE__EVENT__KIND_WEBSOCKET_CONNECT:
+	case PORTHOLE__EVENT__KIND_WEBSOCKET_RECEIVE:
+	case PORTHOLE__EVENT__KIND_WEBSOCKET_DISCONNECT:
+		websocket_call_on_event(call, event, payload, cost_bytes);
+		return;
 	default:
 		call_fail(call, PORTHOLE__CALL_FAILED__REASON__NOT_SUPPORTED,
-		    "this shim carries http calls only", true);
+		    "this shim carries http and websocket calls only", true);
 		return;
 	}
+}
+
+/* Has it become a WebSocket? */
+static bool
+is_open(const struct call *call)
+{
+	return call->websocket && call->websocket->open;
 }
 
 /* ---- writing */
@@ -523,6 +578,10 @@ call_write(struct call *call)
 	if (call->state == CALL_OVER || !connection || !connection->connected ||
 	    call->write_broken)
 		return;
+	if (is_open(call)) {
+		websocket_call_write(call);
+		return;
+	}
 	for (;;) {
 		struct iovec segments[SEGMENTS_MAX];
 		size_t count = gather(call, segments);
@@ -597,8 +656,10 @@ send_start(struct call *call, const struct answer_event *answer)
 		start.n_headers = count;
 		start.headers = list;
 		start.trailers = call->promised_trailers;
-		event.kind_case = PORTHOLE__EVENT__KIND_HTTP_RESPONSE_START;
-		event.http_response_start = &start;
+		event.kind_case = call->websocket
+		    ? PORTHOLE__EVENT__KIND_WEBSOCKET_HTTP_RESPONSE_START
+		    : PORTHOLE__EVENT__KIND_HTTP_RESPONSE_START;
+		event.http_response_start = &start; /* of both kinds */
 	}
 	link_call_send(&call->link_call, &event, NULL);
 }
@@ -612,8 +673,10 @@ send_body(struct call *call, const char *data, size_t bytes, bool more)
 
 	if (bytes == 0 && more)
 		return;
-	event.kind_case = PORTHOLE__EVENT__KIND_HTTP_RESPONSE_BODY;
-	event.http_response_body = &body;
+	event.kind_case = call->websocket
+	    ? PORTHOLE__EVENT__KIND_WEBSOCKET_HTTP_RESPONSE_BODY
+	    : PORTHOLE__EVENT__KIND_HTTP_RESPONSE_BODY;
+	event.http_response_body = &body; /* of both kinds */
 	body.more_body = more;
 	if (bytes >= PAYLOAD_FRAME_BYTES_MIN) {
 		payload = payload_new(bytes);
@@ -764,6 +827,9 @@ feed(struct call *call, char *data, size_t bytes)
 
 		switch (answer.type) {
 		case ANSWER_INTERIM:
+			if (!call->websocket) /* a denial has none */
+				send_start(call, &answer);
+			break;
 		case ANSWER_HEAD:
 			send_start(call, &answer);
 			break;
@@ -786,6 +852,11 @@ feed(struct call *call, char *data, size_t bytes)
 			flush(call, &got);
 			return true;
 		case ANSWER_UPGRADE:
+			if (call->websocket) {
+				websocket_call_on_switch(
+				    call, &answer, data + used, bytes - used);
+				return false;
+			}
 			call_fail(call, PORTHOLE__CALL_FAILED__REASON__SERVER_MALFORMED,
 			    "the server switched protocols without being asked", false);
 			return false;
@@ -840,6 +911,10 @@ on_readable(struct backend_connection *connection)
 	struct call *call = connection->user_arg;
 	char *scratch = relay_scratch(call->relay);
 
+	if (is_open(call)) {
+		websocket_call_on_readable(call);
+		return;
+	}
 	for (int i = 0; i < CALL_READS_MAX; i++) {
 		size_t limit = read_limit(call);
 
@@ -864,6 +939,10 @@ call_on_room(struct call *call)
 {
 	if (call->state == CALL_OVER || !call->connection)
 		return;
+	if (is_open(call)) {
+		websocket_call_on_room(call);
+		return;
+	}
 	if (call->end_pending) {
 		struct gathered got = { .ended = true };
 

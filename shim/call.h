@@ -23,6 +23,7 @@
 #include "shim/backend.h"
 
 struct relay;
+struct websocket_call;
 
 /* Of a request, kept to be sent once more. */
 #define CALL_KEPT_BYTES_MAX (64 * 1024)
@@ -58,6 +59,7 @@ struct call {
 	struct call *write_next; /* on the relay's list of calls to be written */
 	bool to_write;
 	bool has_slot; /* counted against the concurrency */
+	struct websocket_call *websocket; /* NULL: an http call */
 	/* the request */
 	struct buf head;
 	struct call_piece *first; /* kept from the start, or from the one being written */
@@ -104,6 +106,11 @@ void call_on_event(struct call *call, const Porthole__Event *event, struct paylo
 void call_on_room(struct call *call);
 /* Writes what has come in this turn. */
 void call_write(struct call *call);
+
+/* For websocket_call.c: its last event has been appended. */
+void call_end(struct call *call);
+/* The server closed, or has died: call_failed follows when it is known which. */
+void call_doubt(struct call *call, Porthole__CallFailed__Reason reason, const char *text);
 
 /* The server lives: a call in doubt fails with what was seen. */
 void call_settle(struct call *call);

@@ -13,6 +13,7 @@
 #include "proto/base/alloc.h"
 #include "proto/base/log.h"
 #include "shim/relay_tables.h"
+#include "shim/websocket_call.h"
 
 /* Rounds of one turn before libuv has its turn. */
 #define ROUNDS_MAX 8
@@ -42,6 +43,7 @@ relay_new(uv_loop_t *loop, const struct shim_config *config, struct backend *bac
 	relay->context = link_context_new();
 	relay->budget.bytes_max = (uint64_t)config->stream_memory_bytes_max;
 	relay->scratch = xmalloc(CALL_READ_BYTES);
+	buf_init(&relay->frames, WEBSOCKET_SCRATCH_BYTES_MAX);
 	arena_init(&relay->arena, ARENA_BYTES_MAX);
 	batch_init(&relay->batch);
 	if (getrandom(relay->id, sizeof(relay->id), 0) != (ssize_t)sizeof(relay->id))
@@ -70,6 +72,38 @@ char *
 relay_scratch(struct relay *relay)
 {
 	return relay->scratch;
+}
+
+struct buf *
+relay_frames(struct relay *relay)
+{
+	return &relay->frames;
+}
+
+struct websocket_call **
+relay_closing(struct relay *relay)
+{
+	return &relay->closing;
+}
+
+int64_t
+relay_now_ms(const struct relay *relay)
+{
+	return now_ms(relay);
+}
+
+void
+relay_random(struct relay *relay, uint8_t *out, size_t bytes)
+{
+	assert(bytes <= RELAY_RANDOM_BYTES_MAX);
+	if (relay->random_left < bytes) {
+		if (getrandom(relay->random, sizeof(relay->random), 0) !=
+		    (ssize_t)sizeof(relay->random))
+			abort();
+		relay->random_left = sizeof(relay->random);
+	}
+	relay->random_left -= bytes;
+	memcpy(out, relay->random + relay->random_left, bytes);
 }
 
 size_t
@@ -351,6 +385,7 @@ on_tick(uv_timer_t *timer)
 		ingress_set_tick(&relay->sets[i]);
 	DL_FOREACH(relay->uplinks, uplink)
 		uplink_tick(uplink);
+	websocket_calls_tick(relay->closing, now_ms(relay));
 	tick_shortage(relay);
 	backend_tick(relay->backend);
 }
@@ -559,6 +594,7 @@ relay_free(struct relay *relay)
 	batch_done(&relay->batch);
 	free(relay->sets);
 	free(relay->scratch);
+	buf_done(&relay->frames);
 	free(relay->stderr_tail);
 	free(relay);
 }

@@ -31,6 +31,8 @@ struct relay_ops {
 	void (*on_refused)(void *arg);
 };
 
+#define RELAY_RANDOM_BYTES_MAX 16
+
 /* A server that dies closes its connections before the news of its death comes: calls that
  * it cut off wait for them this long. */
 #define RELAY_DOUBT_MS 50
@@ -92,6 +94,13 @@ void relay_run_short(struct relay *relay, int error);
 /* call_write is to be called before the turn ends. */
 void relay_write_later(struct relay *relay, struct call *call);
 void relay_forget_write(struct relay *relay, struct call *call);
+/* WebSocket calls that wait for the server's close, oldest first (websocket_call.h). */
+struct websocket_call **relay_closing(struct relay *relay);
+/* Where frames are encoded: for one write, until the next. */
+struct buf *relay_frames(struct relay *relay);
+/* Bytes that nobody can guess, at most RELAY_RANDOM_BYTES_MAX. */
+void relay_random(struct relay *relay, uint8_t *out, size_t bytes);
+int64_t relay_now_ms(const struct relay *relay);
 /* Something was appended to the call's link. */
 void relay_touch(struct relay *relay);
 

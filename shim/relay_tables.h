@@ -9,6 +9,9 @@
 #include "shim/relay.h"
 #include "shim/uplink.h"
 
+/* Random bytes are asked for in blocks of this. */
+#define RELAY_RANDOM_BLOCK_BYTES 4096
+
 struct relay {
 	uv_loop_t *loop;
 	const struct shim_config *config;
@@ -47,6 +50,10 @@ struct relay {
 	void (*on_closed)(void *arg);
 	void *closed_arg;
 	char *scratch;
+	struct buf frames; /* websocket_pipe_data's scratch */
+	struct websocket_call *closing;
+	uint8_t random[RELAY_RANDOM_BLOCK_BYTES];
+	size_t random_left; /* not given out yet */
 };
 
 /* One of relay->handles has been closed. */

@@ -13,8 +13,9 @@
 #define LITERAL_BYTES(literal) (sizeof(literal) - 1)
 
 /* More than any of the lines that we make ourselves, all together: Host with the
- * fallback, Content-Length with 20 digits or Transfer-Encoding, TE and Connection. */
-#define OWN_LINES_BYTES_MAX 160
+ * fallback, Content-Length with 20 digits or Transfer-Encoding, TE and Connection, or
+ * what a WebSocket takes. */
+#define OWN_LINES_BYTES_MAX 280
 
 /* 16 hexadecimal digits and CRLF. */
 #define CHUNK_LINE_BYTES_MAX 18
@@ -234,6 +235,12 @@ put_fields(char *at, const struct request_head *head, const struct survey *seen)
 		at = put_framing(at, head, seen);
 	if (head->te_trailers)
 		at = PUT_LITERAL(at, "TE: trailers\r\nConnection: TE\r\n");
+	if (head->websocket_key) {
+		at = PUT_LITERAL(at, "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+				     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ");
+		at = put(at, head->websocket_key, strlen(head->websocket_key));
+		at = PUT_LITERAL(at, "\r\n");
+	}
 	return at;
 }
 

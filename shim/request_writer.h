@@ -49,6 +49,9 @@ struct request_head {
 	uint64_t body_bytes; /* for REQUEST_BODY_LENGTH */
 	enum request_body body;
 	bool te_trailers; /* the client takes trailers: say so to the server */
+	/* Asks for a WebSocket, with this Sec-WebSocket-Key (24 bytes); NULL: it does not.
+	 * Not together with te_trailers. */
+	const char *websocket_key;
 };
 
 /*

@@ -44,6 +44,8 @@ struct relay {
 	int doubts;
 	int refusals;
 	struct call *to_write;
+	struct websocket_call *closing;
+	struct buf frames;
 };
 
 struct backend *
@@ -62,6 +64,32 @@ char *
 relay_scratch(struct relay *relay)
 {
 	return relay->scratch;
+}
+
+struct websocket_call **
+relay_closing(struct relay *relay)
+{
+	return &relay->closing;
+}
+
+struct buf *
+relay_frames(struct relay *relay)
+{
+	return &relay->frames;
+}
+
+void
+relay_random(struct relay *relay, uint8_t *out, size_t bytes)
+{
+	(void)relay;
+	memset(out, 0x5a, bytes);
+}
+
+int64_t
+relay_now_ms(const struct relay *relay)
+{
+	(void)relay;
+	return 0;
 }
 
 const char *
@@ -1440,11 +1468,10 @@ test_other_scopes_are_refused(void **state)
 {
 	struct fixture *f = *state;
 	Porthole__Event event = PORTHOLE__EVENT__INIT;
-	Porthole__WebsocketScope scope = PORTHOLE__WEBSOCKET_SCOPE__INIT;
+	Porthole__LifespanScope scope = PORTHOLE__LIFESPAN_SCOPE__INIT;
 
-	set_bytes(&scope.target, "/");
-	event.kind_case = PORTHOLE__EVENT__KIND_WEBSOCKET;
-	event.websocket = &scope;
+	event.kind_case = PORTHOLE__EVENT__KIND_LIFESPAN;
+	event.lifespan = &scope;
 	link_call_init(&f->call);
 	link_call_send(&f->call, &event, NULL);
 	link_call_attach(

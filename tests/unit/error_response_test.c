@@ -42,6 +42,7 @@ test_statuses(void **state)
 		{ "body_too_large", 413 },
 		{ "target_too_long", 414 },
 		{ "bad_expectation", 417 },
+		{ "websocket_version", 426 },
 		{ "header_too_large", 431 },
 		{ "not_implemented", 501 },
 		{ "server_refused", 502 },

@@ -83,7 +83,12 @@ on_sent(struct exchange *exchange)
 	exchange->client->sents++;
 }
 
-static const struct exchange_ops ops = { on_answer, on_interim, on_room, on_sent };
+static const struct exchange_ops ops = {
+	.on_answer = on_answer,
+	.on_interim = on_interim,
+	.on_room = on_room,
+	.on_sent = on_sent,
+};
 
 static struct exchange *
 begin(struct fixture *f, const char *method, const char *target)

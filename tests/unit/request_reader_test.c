@@ -390,11 +390,11 @@ test_connection_fields(void **state)
 		    "GET / 1.1 <Host:h> <Connection:upgrade> <Upgrade:websockets> keep "
 		    "end. "),
 		R(POST "Connection: upgrade\r\nUpgrade: websocket\r\n\r\n",
-		    "POST / 1.1 <Host:h> <Connection:upgrade> <Upgrade:websocket> keep "
-		    "end. "),
+		    "POST / 1.1 <Host:h> <Connection:upgrade> <Upgrade:websocket> "
+		    "websocket keep end. "),
 		R("GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: "
 		  "websocket\r\n\r\n",
-		    "GET / 1.0 <Connection:upgrade> <Upgrade:websocket> end. "),
+		    "GET / 1.0 <Connection:upgrade> <Upgrade:websocket> websocket end. "),
 
 		R(POST "Expect: 100-Continue\r\nContent-Length: 1\r\n\r\nx",
 		    "POST / 1.1 <Host:h> <Expect:100-Continue> <Content-Length:1> "

@@ -493,7 +493,7 @@ doubler_fn(void *arg, const uint8_t *data, size_t bytes, bool end, size_t bytes_
 	struct doubler *d = arg;
 	size_t n = 0, used = 0;
 
-	assert_true(bytes_max > 0 && (!end || bytes == 0));
+	assert_true(bytes_max > 0);
 	if (d->status < 0)
 		return d->status;
 	if (bytes_max > sizeof(d->out))
@@ -507,7 +507,7 @@ doubler_fn(void *arg, const uint8_t *data, size_t bytes, bool end, size_t bytes_
 		d->left--;
 	}
 	*out = (struct websocket_inflated){ used, d->out, n, n == bytes_max };
-	d->ends += end && !out->more;
+	d->ends += end && used == bytes && !out->more;
 	return 0;
 }
 
@@ -595,9 +595,6 @@ test_bytes_that_were_not_used_stay_masked(void **state)
 	used += websocket_reader_feed(&r, frame + used, bytes - used, &event);
 	assert_memory_equal(event.data, "ww", 2);
 	assert_int_equal(used, bytes);
-	assert_int_equal(d.ends, 0);
-	used = websocket_reader_feed(&r, frame, 0, &event);
-	assert_int_equal(event.type, WEBSOCKET_DATA);
 	assert_true(event.last);
 	assert_int_equal(d.ends, 1);
 }
