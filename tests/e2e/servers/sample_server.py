@@ -1,14 +1,15 @@
-"""A small HTTP server for shims to start: sample_server.py PORT [--after FILE]
+"""A small HTTP server for shims to start: sample_server.py PORT|[ADDRESS]:PORT|unix:PATH [--after FILE]
 
 Answers with its process id; /hang never answers, /eat takes memory until it is killed,
 /exit/N ends with that status, /say/TEXT writes a line to standard error, /wait/FILE answers
-when the file exists, /host answers with Host, /ready/FILE with 503 before the file exists.  With --after it listens only once the file exists.  Ends on SIGTERM."""
+when the file exists, /host answers with Host, /ready/FILE with 503 before the file exists.  With --after it listens only once the file exists.  Ends on SIGTERM, unless --ignore-term."""
 
 from __future__ import annotations
 
 import http.server
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -47,14 +48,35 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def listen(where: str) -> http.server.ThreadingHTTPServer:
+    class Server(http.server.ThreadingHTTPServer):
+        address_family = (socket.AF_UNIX if where.startswith("unix:") else
+                          socket.AF_INET6 if where.startswith("[") else socket.AF_INET)
+
+        def server_bind(self) -> None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.socket.bind(self.server_address)
+
+        def get_request(self):
+            connection, _ = self.socket.accept()
+            return connection, ("client", 0)
+
+    host, _, port = where.rpartition(":")
+    address = where.removeprefix("unix:") if host == "unix" else (host.strip("[]") or "127.0.0.1", int(port))
+    return Server(address, Handler)
+
+
 def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    if "--ignore-term" in sys.argv:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     if "--after" in sys.argv:
         print("sample server waits", flush=True)
         path = sys.argv[sys.argv.index("--after") + 1]
         while not os.path.exists(path):
             time.sleep(0.01)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
+    server = listen(sys.argv[1])
     print("sample server listens", flush=True)
     server.serve_forever()
 
