@@ -7,6 +7,7 @@ import concurrent.futures
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -279,6 +280,55 @@ def test_standard_input_is_the_commands():
     assert run("cat", input="through\n").stdout == "through\n"
 
 
+# ---- anywhere
+
+ENTER = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+os.chroot(sys.argv[1])
+os.chdir("/")
+for capability in range(64):
+    libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+os.setgroups([])
+os.setresgid(65532, 65532, 65532)
+os.setresuid(65532, 65532, 65532)  # from root: every capability goes
+libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+os.execv("/porthole-shim", ["porthole-shim", *sys.argv[2:]])
+"""
+EMPTY_ROOT = ('mount --bind "$2" "$2" && mount -o remount,bind,ro "$2" && '
+              f'exec {sys.executable} -c "$1" "${{@:2}}"')
+
+
+def is_static(path: Path) -> bool:
+    return b"/ld-linux" not in path.read_bytes()[:4096]
+
+
+@pytest.mark.skipif(not is_static(SHIM_BIN), reason="only what ships is one static file")
+def test_in_an_empty_read_only_root_as_nobody(stack, server, tmp_path):
+    """FROM scratch: no file but the shim, no right to do anything."""
+    root = tmp_path / "root"
+    root.mkdir()
+    shutil.copy(SHIM_BIN, root / "porthole-shim")
+    root.chmod(0o755)
+    inside = ("unshare", "--mount", "bash", "-c", EMPTY_ROOT, "bash", ENTER, str(root))
+    # Its only possible command is itself.
+    shim = stack.run("shim", [*inside, "--", "/porthole-shim", "--version"])
+    shim.expect_exit(0)
+    assert "porthole-shim " in shim.log
+    stack.run("shim", [*inside, "--", "/nothing"]).expect_exit(127)
+    stack.ingress = stack.start_ingress()
+    shim = stack.run("shim", [*inside, "--log-format", "text", "--ingress", stack.ingress.shims,
+                              "--port", str(server.port)])
+    shim.wait_log("msg=registered")
+    shim.wait_log("msg=ready")
+    status = Path(f"/proc/{shim.pid}/status").read_text()
+    assert re.search(r"Uid:\s+65532\s+65532", status)
+    assert set(re.findall(r"Cap\w+:\s+(\w+)", status)) == {"0" * 16}
+    assert os.listdir(f"/proc/{shim.pid}/root/") == ["porthole-shim"]
+    assert stack.ask().body == b"hello"
+    shim.stop()
+
+
 # ---- a terminal
 
 class Terminal:
@@ -330,8 +380,11 @@ def test_an_interactive_shell_has_job_control():
     terminal.type(b"sleep 1000\n")
 
     def in_front() -> bool:
-        front = os.tcgetpgrp(terminal.fd)
-        return Path(f"/proc/{front}/cmdline").read_bytes() == b"sleep\x001000\x00"
+        try:
+            front = os.tcgetpgrp(terminal.fd)
+            return Path(f"/proc/{front}/cmdline").read_bytes() == b"sleep\x001000\x00"
+        except OSError:
+            return False  # nobody yet
 
     wait_until(in_front, "it runs in the foreground")
     terminal.type(b"\x1a")  # control-Z
