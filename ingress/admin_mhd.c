@@ -1,4 +1,4 @@
-/* admin_mhd.c: two answers and a 404. */
+/* admin_mhd.c: the operator's port. */
 #include "ingress/admin_mhd.h"
 
 #include <errno.h>
@@ -14,7 +14,7 @@
 struct admin {
 	struct MHD_Daemon *daemon;
 	uv_poll_t poll;
-	bool (*is_ready)(void *arg);
+	const struct admin_ops *ops;
 	void *arg;
 	struct sockaddr_storage address;
 	socklen_t address_bytes;
@@ -36,6 +36,35 @@ answer(struct MHD_Connection *connection, unsigned status, const char *text)
 	return result;
 }
 
+/* A page of somebody else's. */
+static enum MHD_Result
+answer_page(
+    struct admin *admin, struct MHD_Connection *connection, const char *url, const char *method)
+{
+	struct text body;
+
+	text_init_growing(&body);
+	struct admin_page page = admin->ops->write(admin->arg, method, url, &body);
+	struct MHD_Response *response =
+	    MHD_create_response_from_buffer(body.bytes, body.data, MHD_RESPMEM_MUST_COPY);
+	text_done(&body);
+	if (!response)
+		return MHD_NO;
+	MHD_add_response_header(response, "Content-Type", page.content_type);
+	MHD_add_response_header(response, "Cache-Control", "no-store");
+	if (page.allow)
+		MHD_add_response_header(response, "Allow", page.allow);
+	enum MHD_Result result = MHD_queue_response(connection, page.status, response);
+	MHD_destroy_response(response);
+	return result;
+}
+
+static bool
+is_health(const char *url)
+{
+	return strcmp(url, "/healthz") == 0 || strcmp(url, "/readyz") == 0;
+}
+
 static enum MHD_Result
 handle(void *arg, struct MHD_Connection *connection, const char *url, const char *method,
     const char *version, const char *upload, size_t *upload_bytes, void **context)
@@ -51,14 +80,14 @@ handle(void *arg, struct MHD_Connection *connection, const char *url, const char
 		*upload_bytes = 0;
 		return MHD_YES;
 	}
+	if (!is_health(url))
+		return answer_page(admin, connection, url, method);
 	if (!reads)
 		return answer(connection, 405, "only GET and HEAD\n");
 	if (strcmp(url, "/healthz") == 0)
 		return answer(connection, 200, "ok\n");
-	if (strcmp(url, "/readyz") == 0)
-		return admin->is_ready(admin->arg) ? answer(connection, 200, "ready\n")
-		                                   : answer(connection, 503, "draining\n");
-	return answer(connection, 404, "not found: try /healthz or /readyz\n");
+	return admin->ops->is_ready(admin->arg) ? answer(connection, 200, "ready\n")
+						: answer(connection, 503, "draining\n");
 }
 
 static void
@@ -104,7 +133,7 @@ open_socket(const struct address *address)
 }
 
 struct admin *
-admin_new(uv_loop_t *loop, const struct address *address, bool (*is_ready)(void *arg),
+admin_new(uv_loop_t *loop, const struct address *address, const struct admin_ops *ops,
     void *arg, const char **out_text)
 {
 	int fd = open_socket(address);
@@ -114,7 +143,7 @@ admin_new(uv_loop_t *loop, const struct address *address, bool (*is_ready)(void 
 	if (fd < 0)
 		return NULL;
 	admin = xcalloc(1, sizeof(*admin));
-	admin->is_ready = is_ready;
+	admin->ops = ops;
 	admin->arg = arg;
 	admin->address_bytes = sizeof(admin->address);
 	getsockname(fd, (struct sockaddr *)&admin->address, &admin->address_bytes);

@@ -1,5 +1,5 @@
 /*
- * admin_mhd.h: the operator's port: GET /healthz, GET /readyz.
+ * admin_mhd.h: the operator's port: GET /healthz, GET /readyz, and pages of somebody else's.
  *
  * A daemon of libmicrohttpd of its own on a listening socket of its own, in the same loop.
  */
@@ -10,6 +10,7 @@
 
 #include <uv.h>
 
+#include "ingress/admin_pages.h"
 #include "proto/base/address.h"
 #include "proto/base/text.h"
 
@@ -18,9 +19,17 @@ struct admin;
 #define ADMIN_CONNECTIONS_MAX   64
 #define ADMIN_IDLE_TIMEOUT_S    30
 
-/* is_ready: what /readyz says; called for each.  Returns NULL with *out_text. */
+struct admin_ops {
+	/* What /readyz says; called for each. */
+	bool (*is_ready)(void *arg);
+	/* Every other page: its body goes to out. */
+	struct admin_page (*write)(
+	    void *arg, const char *method, const char *path, struct text *out);
+};
+
+/* Returns NULL with *out_text. */
 struct admin *admin_new(uv_loop_t *loop, const struct address *address,
-    bool (*is_ready)(void *arg), void *arg, const char **out_text);
+    const struct admin_ops *ops, void *arg, const char **out_text);
 void admin_free(struct admin *admin);
 void admin_print(const struct admin *admin, struct text *out);
 

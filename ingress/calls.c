@@ -1,61 +1,13 @@
 /* calls.c: which container a call goes to, waiting for it, and every way it can end. */
-#include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
+#include "ingress/affinity.h"
 #include "ingress/gateway_tables.h"
 #include "proto/base/alloc.h"
 #include "proto/base/log.h"
-
-/* In the order in which calls arrived: one that comes back goes before those that came after
- * it, so to the head, or behind others that came back. */
-static void
-queue_add(struct function *function, struct exchange *exchange)
-{
-	struct gateway *gateway = exchange->gateway;
-	struct exchange *next = NULL;
-	struct exchange *previous = function->queue_tail;
-
-	if (previous && previous->arrival > exchange->arrival) {
-		next = function->queue_head;
-		while (next->arrival < exchange->arrival)
-			next = next->queue_next;
-		previous = next->queue_previous;
-	}
-	exchange->queued = true;
-	exchange->queue_previous = previous;
-	exchange->queue_next = next;
-	if (previous)
-		previous->queue_next = exchange;
-	else
-		function->queue_head = exchange;
-	if (next)
-		next->queue_previous = exchange;
-	else
-		function->queue_tail = exchange;
-	function->queue_count++;
-	gateway->waiting++;
-}
-
-static void
-queue_del(struct exchange *exchange)
-{
-	struct function *function = exchange->function;
-
-	if (!exchange->queued)
-		return;
-	exchange->queued = false;
-	if (exchange->queue_previous)
-		exchange->queue_previous->queue_next = exchange->queue_next;
-	else
-		function->queue_head = exchange->queue_next;
-	if (exchange->queue_next)
-		exchange->queue_next->queue_previous = exchange->queue_previous;
-	else
-		function->queue_tail = exchange->queue_previous;
-	function->queue_count--;
-	exchange->gateway->waiting--;
-}
 
 /* Tells the shim to forget a call: the same state, said once, that a resume says again. */
 static void
@@ -73,9 +25,9 @@ say_cancel(struct container *container, uint64_t number, const char *why)
 	link_send_control(&container->link, &part);
 }
 
-/* Takes an exchange off its container.  cancel: why, or NULL if it ended there. */
+/* Takes an exchange off its container's link.  cancel: why, or NULL if it ended there. */
 static void
-leave_container(struct exchange *exchange, const char *cancel)
+leave_link(struct exchange *exchange, const char *cancel)
 {
 	struct container *container = exchange->container;
 	uint64_t number = exchange->call.number;
@@ -87,8 +39,6 @@ leave_container(struct exchange *exchange, const char *cancel)
 	link_call_detach(&exchange->call);
 	exchange->sendings += was_sent;
 	exchange->container = NULL;
-	container->in_flight--;
-	exchange->gateway->in_flight--;
 	if (container->lost || container->closed)
 		return; /* at a resume it is not named */
 	if (!cancel)
@@ -105,10 +55,16 @@ gateway_end(struct exchange *exchange, const char *cancel)
 	struct function *function = exchange->function;
 	bool had_slot = exchange->container != NULL;
 
-	queue_del(exchange);
-	leave_container(exchange, cancel);
+	if (function)
+		scheduler_leave(&function->scheduler, &exchange->scheduled);
+	leave_link(exchange, cancel);
+	if (had_slot)
+		scheduler_finish(&function->scheduler, &exchange->scheduled,
+		    exchange->gateway->now_ms);
 	exchange->state = EXCHANGE_OVER;
-	if (had_slot && function && function->queue_head)
+	if (function)
+		function->busy_ms = exchange->gateway->now_ms;
+	if (had_slot && function->scheduler.waiting > 0)
 		gateway_dispatch(function);
 }
 
@@ -143,27 +99,6 @@ gateway_abandon(struct gateway *gateway, struct exchange *exchange, const char *
 
 /* ---- which container */
 
-static bool
-has_room(const struct container *container)
-{
-	return !container->lost && !container->ignored && !container->closed &&
-	    !container->draining && !container->refuses &&
-	    container->life.state == LIFE_READY &&
-	    container->in_flight < container->concurrency &&
-	    container->gateway->now_ms - container->heard_ms < LINK_SUSPECT_MS;
-}
-
-static struct container *
-choose(const struct function *function)
-{
-	struct container *best = NULL;
-
-	for (struct container *at = function->containers; at; at = at->function_next)
-		if (has_room(at) && (!best || at->in_flight < best->in_flight))
-			best = at;
-	return best;
-}
-
 /* A scope says how often its call was sent before. */
 static void
 set_attempt(Porthole__Event *event, void *arg)
@@ -179,17 +114,17 @@ set_attempt(Porthole__Event *event, void *arg)
 		context->attempt = exchange->sendings;
 }
 
+/* The scheduler has given it a container. */
 static void
-assign(struct container *container, struct exchange *exchange)
+send_out(struct exchange *exchange)
 {
+	struct container *container = INSTANCE_OF_SLOT(exchange->scheduled.container)->link;
 	struct gateway *gateway = container->gateway;
 
 	exchange->container = container;
 	exchange->state = EXCHANGE_SENT;
 	exchange->progress_ms = gateway->now_ms;
 	exchange->attempts++;
-	container->in_flight++;
-	gateway->in_flight++;
 	if (exchange->sendings > 0)
 		stream_out_change_first(&exchange->call.out, set_attempt, exchange);
 	link_call_attach(
@@ -198,71 +133,76 @@ assign(struct container *container, struct exchange *exchange)
 	exchange->ops->on_sent(exchange);
 }
 
-/* Gives waiting calls, in order, to containers with room. */
+/* Gives waiting calls, in order, to containers with room, and sees to it that there are as
+ * many as are desired. */
 void
 gateway_dispatch(struct function *function)
 {
-	struct container *container;
+	struct scheduler_call *call;
 
-	while (function->queue_head && (container = choose(function))) {
-		struct exchange *exchange = function->queue_head;
-
-		queue_del(exchange);
-		assign(container, exchange);
-	}
+	while ((call = scheduler_next(&function->scheduler)) != NULL)
+		send_out(EXCHANGE_OF_SCHEDULED(call));
+	function_scale(function);
 }
 
-/* The first label of a host, lower case: "hello.localhost:8080" is hello. */
-static struct function *
-function_of_label(struct gateway *gateway, const char *host, size_t host_bytes)
+static void
+make_affinity_value(char out[AFFINITY_VALUE_BYTES + 1])
 {
-	char label[FUNCTION_NAME_BYTES_MAX + 1];
-	size_t bytes = 0;
-	struct function *function;
+	uint8_t random[AFFINITY_VALUE_BYTES / 2];
 
-	while (bytes < host_bytes && host[bytes] != '.' && host[bytes] != ':') {
-		if (bytes == FUNCTION_NAME_BYTES_MAX)
-			return NULL;
-		label[bytes] = (char)tolower((unsigned char)host[bytes]);
-		bytes++;
-	}
-	label[bytes] = '\0';
-	HASH_FIND_STR(gateway->functions, label, function);
-	return function;
+	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+		abort();
+	for (size_t i = 0; i < sizeof(random); i++)
+		snprintf(out + 2 * i, 3, "%02x", random[i]);
 }
 
-static struct function *
-route(struct gateway *gateway, const char *host, size_t host_bytes, enum error_code *error)
+/* Those that belong together meet one container; a client without the cookie gets one with
+ * its answer. */
+static void
+find_affinity(struct exchange *exchange, const struct gateway_request *request)
 {
-	if (!gateway->functions) {
-		*error = ERROR_NO_CONTAINER;
-		return NULL;
-	}
-	if (HASH_COUNT(gateway->functions) == 1)
-		return gateway->functions;
-	*error = ERROR_NO_SUCH_FUNCTION;
-	return function_of_label(gateway, host, host_bytes);
+	const struct function_config *config = exchange->function->config;
+	struct scheduler_call *call = &exchange->scheduled;
+	const char *value = exchange->affinity_value;
+	size_t bytes = AFFINITY_VALUE_BYTES;
+
+	call->has_key = true;
+	if (affinity_find(config, request->fields, request->fields_count, request->target,
+	        request->target_bytes, &value, &bytes))
+		call->key = scheduler_hash(value, bytes);
+	else if (config->affinity_cookie) {
+		make_affinity_value(exchange->affinity_value);
+		call->key = scheduler_hash(exchange->affinity_value, AFFINITY_VALUE_BYTES);
+	} else
+		call->has_key = false;
 }
 
 void
-gateway_route(struct gateway *gateway, struct exchange *exchange, const char *host,
-    size_t host_bytes, int64_t now_ms)
+gateway_route(struct gateway *gateway, struct exchange *exchange,
+    const struct gateway_request *request, int64_t now_ms)
 {
 	enum error_code error = ERROR_NONE;
 
 	gateway->now_ms = now_ms;
 	exchange->gateway = gateway;
 	exchange->arrived_ms = now_ms;
-	exchange->arrival = gateway->arrivals++;
 	exchange->call.out.keep = true;
-	exchange->function = route(gateway, host, host_bytes, &error);
+	exchange->scheduled.arrived_ms = now_ms;
+	exchange->scheduled.websocket = request->websocket;
+	exchange->function = function_of_request(gateway, request, &error);
+	if (exchange->function) {
+		exchange->function_uses = &exchange->function->uses;
+		exchange->function->uses++;
+	}
 	if (gateway->draining)
 		gateway_fail(gateway, exchange, ERROR_DRAINING, "this gateway is stopping");
 	else if (!exchange->function)
 		gateway_fail(gateway, exchange, error,
 		    error == ERROR_NO_CONTAINER
 		        ? "no container has registered with this gateway yet"
-		        : "no function has the name that the host begins with");
+		        : "no function answers to this host and path");
+	else
+		find_affinity(exchange, request);
 }
 
 const char *
@@ -271,23 +211,39 @@ function_name(const struct function *function)
 	return function->name;
 }
 
+const struct function_config *
+function_config(const struct function *function)
+{
+	return function->config;
+}
+
+/* What it holds while it waits. */
+static size_t
+held_bytes(const struct exchange *exchange)
+{
+	return sizeof(*exchange) + (size_t)exchange->call.out.spent_bytes;
+}
+
 void
 gateway_submit(struct gateway *gateway, struct exchange *exchange)
 {
 	struct function *function = exchange->function;
-	/* Nobody overtakes those who wait. */
-	struct container *container = function->queue_head ? NULL : choose(function);
 
-	if (container) {
-		assign(container, exchange);
-		return;
-	}
-	if (function->queue_count >= (size_t)gateway->config->queue_calls_max) {
+	exchange->scheduled.bytes = held_bytes(exchange);
+	switch (scheduler_submit(&function->scheduler, &exchange->scheduled)) {
+	case SCHEDULER_ASSIGNED:
+		send_out(exchange);
+		scaler_observe(&function->scaler, gateway->now_ms);
+		break;
+	case SCHEDULER_WAITING:
+		break;
+	case SCHEDULER_NONE_WAITS:
+	case SCHEDULER_FULL:
 		gateway_fail(gateway, exchange, ERROR_QUEUE_FULL,
 		    "too many calls wait for a container already");
-		return;
+		break;
 	}
-	queue_add(function, exchange);
+	function_scale(function);
 }
 
 void
@@ -298,6 +254,9 @@ gateway_touch(struct gateway *gateway, struct exchange *exchange)
 	        (uint64_t)gateway->config->retry_buffer_bytes_max)
 		stream_out_stop_keeping(&exchange->call.out);
 	exchange->progress_ms = gateway->now_ms;
+	if (exchange->scheduled.lane)
+		scheduler_set_bytes(&exchange->function->scheduler, &exchange->scheduled,
+		    held_bytes(exchange));
 	if (exchange->container)
 		container_activate(exchange->container);
 }
@@ -321,9 +280,11 @@ may_be_sent_again(const struct exchange *exchange)
 void
 gateway_put_back(struct exchange *exchange)
 {
-	leave_container(exchange, NULL);
+	leave_link(exchange, NULL);
 	exchange->state = EXCHANGE_WAITING;
-	queue_add(exchange->function, exchange);
+	exchange->scheduled.bytes = held_bytes(exchange);
+	scheduler_put_back(&exchange->function->scheduler, &exchange->scheduled,
+	    exchange->gateway->now_ms);
 }
 
 void

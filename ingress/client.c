@@ -194,17 +194,45 @@ set_bytes(ProtobufCBinaryData *out, const char *bytes, size_t count)
 	out->len = count;
 }
 
-/* The target that goes on: for absolute form the origin form of it. */
-static void
-set_target(ProtobufCBinaryData *out, const struct request_head *head, char *scratch)
+/* The target in origin form; of absolute form that is written to scratch. */
+static const char *
+origin_target(const struct request_head *head, char *scratch, size_t *out_bytes)
 {
-	if (!head->origin_slash) {
-		set_bytes(out, head->origin, head->origin_bytes);
-		return;
-	}
+	*out_bytes = head->origin_bytes + head->origin_slash;
+	if (!head->origin_slash)
+		return head->origin;
 	scratch[0] = '/';
 	memcpy(scratch + 1, head->origin, head->origin_bytes);
-	set_bytes(out, scratch, head->origin_bytes + 1);
+	return scratch;
+}
+
+/* What the scopes of both kinds have. */
+struct scope_parts {
+	Porthole__Header **headers;
+	size_t headers_count;
+	ProtobufCBinaryData target;
+	char *root_path; /* borrowed; NULL: none */
+	bool has_addresses;
+	Porthole__Address client;
+	Porthole__Address server;
+	Porthole__CallContext context;
+};
+
+/* The target that goes on, without the prefix if the function is not to see it. */
+static void
+set_target(struct scope_parts *parts, const struct function_config *config,
+    const struct request_head *head, char *scratch)
+{
+	size_t bytes;
+	const char *target = origin_target(head, scratch, &bytes);
+
+	if (config->strip_prefix && strlen(config->path_prefix) > 1) {
+		scratch += bytes + 1;
+		bytes = route_strip_prefix(config, target, bytes, scratch);
+		target = scratch;
+		parts->root_path = config->path_prefix;
+	}
+	set_bytes(&parts->target, target, bytes);
 }
 
 static struct forward_origin
@@ -228,24 +256,13 @@ origin_of(const struct client *client, const struct request_head *head)
 	return origin;
 }
 
-/* What the scopes of both kinds have. */
-struct scope_parts {
-	Porthole__Header **headers;
-	size_t headers_count;
-	ProtobufCBinaryData target;
-	bool has_addresses;
-	Porthole__Address client;
-	Porthole__Address server;
-	Porthole__CallContext context;
-};
-
 static void
 fill_parts(struct client *client, const struct request_head *head, char *scratch,
     struct scope_parts *parts)
 {
 	struct exchange *exchange = client->exchange;
 
-	set_target(&parts->target, head, scratch);
+	set_target(parts, function_config(exchange->function), head, scratch);
 	porthole__address__init(&parts->client);
 	porthole__address__init(&parts->server);
 	porthole__call_context__init(&parts->context);
@@ -270,6 +287,8 @@ send_http_scope(
 	scope.http_version = (char *)(uintptr_t)(head->minor_version ? "1.1" : "1.0");
 	set_bytes(&scope.method, head->method, head->method_bytes);
 	scope.target = parts->target;
+	if (parts->root_path)
+		scope.root_path = parts->root_path;
 	scope.n_headers = parts->headers_count;
 	scope.headers = parts->headers;
 	scope.framing = head->chunked ? PORTHOLE__HTTP_SCOPE__FRAMING__CHUNKED
@@ -297,6 +316,8 @@ send_websocket_scope(struct exchange *exchange, struct scope_parts *parts)
 	scope.http_version = (char *)(uintptr_t)"1.1";
 	scope.scheme = (char *)(uintptr_t)"ws";
 	scope.target = parts->target;
+	if (parts->root_path)
+		scope.root_path = parts->root_path;
 	scope.n_headers = parts->headers_count;
 	scope.headers = parts->headers;
 	if (parts->has_addresses) {
@@ -390,8 +411,16 @@ begin(struct client *client)
 		gateway_fail(front_gateway(front), exchange, error, wrong);
 		return;
 	}
-	gateway_route(front_gateway(front), exchange, origin.host ? origin.host : "",
-	    origin.host_bytes, front_now_ms(front));
+	struct gateway_request request = {
+		.host = origin.host ? origin.host : "",
+		.host_bytes = origin.host_bytes,
+		.fields = head->fields,
+		.fields_count = head->fields_count,
+		.websocket = exchange->websocket != NULL,
+	};
+	request.target = origin_target(
+	    head, front_scratch(front) + CLIENT_READ_BYTES, &request.target_bytes);
+	gateway_route(front_gateway(front), exchange, &request, front_now_ms(front));
 	if (exchange->state != EXCHANGE_OVER)
 		send_scope(client, head, &origin);
 	if (!head->chunked && head->length == 0 && !exchange->request_whole)

@@ -36,6 +36,96 @@ function_del_container(struct container *container)
 	container->function = NULL;
 }
 
+unsigned
+container_in_flight(const struct container *container)
+{
+	return HASH_COUNT(container->link.calls);
+}
+
+/* What its shim says of it is what the scheduler goes by. */
+static void
+follow_life(struct container *container)
+{
+	struct function *function = container->function;
+	struct instance *instance = container->instance;
+	int64_t now_ms = container->gateway->now_ms;
+	struct scheduler_container *slot;
+
+	if (!instance || instance->scaled.stopping)
+		return;
+	slot = &instance->scaled.slot;
+	switch (container->life.state) {
+	case LIFE_READY:
+		if (slot->state == SCHEDULER_STARTING)
+			scaler_ready(&function->scaler, &instance->scaled, now_ms);
+		else
+			scheduler_set_state(
+			    &function->scheduler, slot, SCHEDULER_READY, now_ms);
+		break;
+	case LIFE_STARTING:
+		scheduler_set_state(
+		    &function->scheduler, slot, SCHEDULER_STARTING, now_ms);
+		break;
+	case LIFE_EXITED:
+		/* One that dies while it starts has failed to start: scaler_gone. */
+		if (slot->state == SCHEDULER_READY)
+			scaler_draining(&function->scaler, &instance->scaled, now_ms);
+		break;
+	case LIFE_DRAINING:
+		scaler_draining(&function->scaler, &instance->scaled, now_ms);
+		break;
+	}
+}
+
+/* The instance of a container that has registered: ours, which was waiting for it, or one
+ * that something else has started. */
+static void
+join_instance(struct container *container, const Porthole__Hello *hello)
+{
+	struct function *function = container->function;
+	struct gateway *gateway = container->gateway;
+	const char *zone = gateway->config->zone;
+	struct instance *instance = instance_find(function, container->id);
+
+	if (instance && instance->link) /* its old link goes first */
+		container_gone(instance->link, "its shim dialled again");
+	instance = instance_find(function, container->id);
+	if (!instance) {
+		instance = instance_new(function, container->id);
+		instance->scaled.slot.limit = hello->concurrency;
+		instance->scaled.slot.our_zone =
+		    zone && hello->zone && strcmp(zone, hello->zone) == 0;
+		scaler_add(&function->scaler, &instance->scaled, false, gateway->now_ms);
+	}
+	instance->scaled.slot.limit = hello->concurrency;
+	instance->scaled.slot.our_zone =
+	    zone && hello->zone && strcmp(zone, hello->zone) == 0;
+	instance->scaled.slot.suspect = instance->scaled.slot.refuses = false;
+	instance->link = container;
+	container->instance = instance;
+	follow_life(container);
+}
+
+/* Its link is no more, and no call is on it. */
+static void
+leave_instance(struct container *container, const char *why)
+{
+	struct instance *instance = container->instance;
+	struct function *function = instance->function;
+
+	container->instance = NULL;
+	instance->link = NULL;
+	if (!instance->process)
+		instance_gone(instance, why);
+	else if (!instance->scaled.stopping) {
+		/* Its process lives: its shim dials again, or hears of its end by
+		 * startup_timeout. */
+		scheduler_set_state(&function->scheduler, &instance->scaled.slot,
+		    SCHEDULER_STARTING, function->gateway->now_ms);
+		instance->scaled.started_ms = function->gateway->now_ms;
+	}
+}
+
 void
 container_closed(struct container *container)
 {
@@ -44,11 +134,12 @@ container_closed(struct container *container)
 		return;
 	}
 	container->closed = true;
+	container->instance->scaled.slot.suspect = true;
 	container->closed_ms = container->gateway->now_ms;
 	link_suspend(&container->link);
 	log_event(LOG_INFO, "link closed", log_str("function", container->function->name),
 	    log_hex("container", container->id, 8),
-	    log_uint("in_flight", container->in_flight));
+	    log_uint("in_flight", container_in_flight(container)));
 }
 
 void
@@ -70,10 +161,14 @@ container_gone(struct container *container, const char *why)
 		function_del_container(container);
 		log_event(LOG_INFO, "container gone", log_str("function", function->name),
 		    log_hex("container", container->id, 8), log_str("why", why),
-		    log_uint("in_flight", container->in_flight));
+		    log_uint("in_flight", container_in_flight(container)));
 	} else
 		gateway->strangers--;
+	if (container->instance) /* none of its calls goes back to it */
+		container->instance->scaled.slot.suspect = true;
 	gateway_lose_calls(container, why);
+	if (container->instance)
+		leave_instance(container, why);
 	container->function_next = gateway->lost;
 	gateway->lost = container;
 	if (function)
@@ -98,36 +193,19 @@ container_ignore(struct container *container, Porthole__Goodbye__Reason reason, 
 {
 	log_event(LOG_WARN, "peer ignored", log_hex("container", container->id, 8),
 	    log_str("why", text));
-	container->draining = true; /* none of them comes back here */
+	if (container->instance) /* none of its calls goes back to it */
+		container->instance->scaled.slot.suspect = true;
 	gateway_lose_calls(container, text);
 	container_say_goodbye(container, reason, text);
 	container_flush(container);
 	container->ignored = true;
+	if (container->instance)
+		leave_instance(container, text);
 	if (container->function)
 		gateway_dispatch(container->function);
 }
 
 /* ---- becoming a container */
-
-static struct function *
-function_named(struct gateway *gateway, const char *name)
-{
-	char lower[FUNCTION_NAME_BYTES_MAX + 1];
-	struct function *function;
-	size_t bytes = strlen(name);
-
-	if (bytes == 0 || bytes > FUNCTION_NAME_BYTES_MAX)
-		return NULL;
-	for (size_t i = 0; i <= bytes; i++)
-		lower[i] = (char)tolower((unsigned char)name[i]);
-	HASH_FIND_STR(gateway->functions, lower, function);
-	if (function || HASH_COUNT(gateway->functions) >= FUNCTIONS_MAX)
-		return function;
-	function = xcalloc(1, sizeof(*function));
-	memcpy(function->name, lower, bytes + 1);
-	HASH_ADD_STR(gateway->functions, name, function);
-	return function;
-}
 
 static void
 welcome(struct container *container, bool resumed)
@@ -159,21 +237,6 @@ welcome(struct container *container, bool resumed)
 	free(calls.list);
 }
 
-/* A container that registers anew: what its old link carried is lost. */
-static void
-lose_namesakes(struct container *container)
-{
-	struct container *at = container->function->containers;
-
-	while (at) {
-		struct container *next = at->function_next;
-
-		if (at != container && memcmp(at->id, container->id, CONTAINER_ID_BYTES) == 0)
-			container_gone(at, "its shim dialled again");
-		at = next;
-	}
-}
-
 static const char *
 hello_is_wrong(const Porthole__Hello *hello)
 {
@@ -195,10 +258,7 @@ hello_is_wrong(const Porthole__Hello *hello)
 static void
 take_hello(struct container *container, const Porthole__Hello *hello)
 {
-	container->concurrency = hello->concurrency;
 	life_update(&container->life, hello->status);
-	container->draining = container->life.state == LIFE_DRAINING;
-	container->refuses = hello->status && container->refuses && hello->status->free_slots == 0;
 	container->link.initial_credit_bytes = hello->initial_credit;
 }
 
@@ -256,12 +316,17 @@ resume(struct container *container, struct container *stranger, const Porthole__
 
 	take_connection(container, stranger);
 	take_hello(container, hello);
+	container->instance->scaled.slot.limit = hello->concurrency;
+	container->instance->scaled.slot.suspect = false;
+	if (!hello->status || hello->status->free_slots > 0)
+		container->instance->scaled.slot.refuses = false;
+	follow_life(container);
 	container->link.now_us = gateway->now_us;
 	link_resume(&container->link, hello->calls, hello->n_calls);
 	welcome(container, true);
 	log_event(LOG_INFO, "link resumed", log_str("function", function->name),
 	    log_hex("container", container->id, 8),
-	    log_uint("in_flight", container->in_flight), log_int("silent_ms", silent_ms));
+	    log_uint("in_flight", container_in_flight(container)), log_int("silent_ms", silent_ms));
 	container_activate(container);
 	gateway_dispatch(function);
 }
@@ -283,7 +348,7 @@ log_life(const struct container *container)
 	    log_str("function", container->function->name),
 	    log_hex("container", container->id, 8), log_str("how", life->exit_text),
 	    log_bool("out_of_memory", life->out_of_memory),
-	    log_uint("in_flight", container->in_flight), log_bytes("stderr", lines, bytes));
+	    log_uint("in_flight", container_in_flight(container)), log_bytes("stderr", lines, bytes));
 }
 
 static void
@@ -298,7 +363,9 @@ on_hello(void *arg, struct link *link, const Porthole__Hello *hello)
 	if (!wrong && container->function)
 		wrong = "HELLO twice";
 	if (!wrong && !(function = function_named(gateway, hello->function)))
-		wrong = "a function name that is not 1 to 63 bytes, or too many functions";
+		wrong = gateway->config->strict
+		    ? "this gateway serves the functions of its file only"
+		    : "a function name that is not 1 to 63 bytes, or too many functions";
 	if (wrong) {
 		container_ignore(container,
 		    hello->version != PROTOCOL_VERSION ? PORTHOLE__GOODBYE__REASON__VERSION
@@ -317,13 +384,13 @@ on_hello(void *arg, struct link *link, const Porthole__Hello *hello)
 	take_hello(container, hello);
 	gateway->strangers--;
 	function_add_container(function, container);
+	join_instance(container, hello);
 	welcome(container, false);
 	log_event(LOG_INFO, "container registered", log_str("function", function->name),
 	    log_hex("container", container->id, 8),
-	    log_uint("concurrency", container->concurrency));
+	    log_uint("concurrency", hello->concurrency));
 	if (container->life.state != LIFE_READY)
 		log_life(container);
-	lose_namesakes(container);
 	gateway_dispatch(function);
 }
 
@@ -337,9 +404,11 @@ on_status(void *arg, struct link *link, const Porthole__ContainerStatus *status)
 		return;
 	if (life_update(&container->life, status))
 		log_life(container);
-	container->draining = container->life.state == LIFE_DRAINING;
+	if (!container->instance)
+		return;
 	if (status->free_slots > 0)
-		container->refuses = false;
+		container->instance->scaled.slot.refuses = false;
+	follow_life(container);
 	gateway_dispatch(container->function);
 }
 
@@ -393,9 +462,10 @@ on_failed(struct exchange *exchange, const Porthole__CallFailed *failed)
 		return;
 	}
 	if (failed->reason == PORTHOLE__CALL_FAILED__REASON__BUSY)
-		container->refuses = true;
+		container->instance->scaled.slot.refuses = true;
 	else
-		container->draining = true;
+		scaler_draining(&function->scaler, &container->instance->scaled,
+		    container->gateway->now_ms);
 	exchange->attempts--; /* nobody looked at it */
 	gateway_put_back(exchange);
 	gateway_dispatch(function);

@@ -41,6 +41,8 @@
 	    "The header of the server's answer is larger than this gateway takes.")    \
 	X(CONTAINER_LOST, 502, "container_lost", 0,                                    \
 	    "The container was lost while it handled the request.")                    \
+	X(CONTAINER_FAILED_TO_START, 502, "container_failed_to_start", 0,              \
+	    "The container of the function does not start.")                           \
 	X(PROTOCOL_VIOLATION, 502, "protocol_violation", 0,                            \
 	    "The container sent something out of order.")                              \
 	X(NO_CONTAINER, 503, "no_container", 1,                                        \

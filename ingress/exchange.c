@@ -32,8 +32,10 @@ exchange_free(struct exchange *exchange)
 {
 	if (!exchange)
 		return;
-	assert(!exchange->queued && !exchange->call.link);
+	assert(!exchange->scheduled.lane && !exchange->call.link);
 	link_call_done(&exchange->call);
+	if (exchange->function_uses)
+		(*exchange->function_uses)--;
 	while (exchange->answer.first) {
 		struct answer_piece *piece = exchange->answer.first;
 

@@ -19,8 +19,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ingress/affinity.h"
 #include "ingress/error_response.h"
 #include "ingress/forward.h"
+#include "ingress/scheduler.h"
 #include "proto/base/field.h"
 #include "proto/base/payload.h"
 #include "proto/link.h"
@@ -97,18 +99,16 @@ struct exchange {
 	struct gateway *gateway;
 	struct client *client;
 	struct function *function;
+	size_t *function_uses; /* counts it as long as it has a function; NULL: it has none */
 	struct container *container; /* NULL unless SENT or ANSWERING */
-	struct exchange *queue_previous;
-	struct exchange *queue_next;
+	struct scheduler_call scheduled;
 	enum exchange_state state;
 	unsigned attempts; /* lost ones and the present: CALL_ATTEMPTS_MAX */
 	unsigned sendings; /* links that its scope was handed to, before the present */
-	bool queued;
 	bool idempotent;      /* RFC 9110 section 9.2.2 */
 	bool head_request;    /* HEAD: the answer has no body */
 	bool request_whole;   /* its last http.request has been appended */
 	bool request_stopped; /* the server reads no more of it */
-	uint64_t arrival; /* calls are numbered as they arrive */
 	int64_t arrived_ms;
 	int64_t progress_ms; /* sent, last piece of the request or event of the answer, last taken */
 	struct websocket *websocket; /* NULL: an http call */
@@ -117,6 +117,8 @@ struct exchange {
 	char *error_detail;    /* owned; NULL: the sentence of the table */
 	enum error_format error_format; /* what the client reads best */
 	char request_id[REQUEST_ID_BYTES_MAX + 1];
+	/* Of the cookie that the answer is to give the client; empty: none. */
+	char affinity_value[AFFINITY_VALUE_BYTES + 1];
 };
 
 #define EXCHANGE_OF_CALL(link_call) ((struct exchange *)(void *)(link_call))

@@ -906,8 +906,9 @@ front_new(uv_loop_t *loop, const struct ingress_config *config, struct gateway *
 	front_reload(front);
 	front->clients_max = clients_max(config);
 	front->now_ms = (int64_t)uv_now(loop);
+	/* The target once as it came, once without its prefix. */
 	front->scratch = xmalloc(CLIENT_READ_BYTES + FORWARD_SCRATCH_BYTES +
-	    (size_t)config->request_target_bytes_max + 2);
+	    2 * ((size_t)config->request_target_bytes_max + 2));
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > 1 << 20)
 		limit.rlim_cur = 1 << 20;
 	tap_init((int)limit.rlim_cur);

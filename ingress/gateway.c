@@ -39,6 +39,9 @@ gateway_new(const struct ingress_config *config, const char **out_text)
 	if (getrandom(gateway->epoch, sizeof(gateway->epoch), 0) !=
 	    (ssize_t)sizeof(gateway->epoch))
 		abort();
+	memcpy(&gateway->random, gateway->epoch, sizeof(gateway->random));
+	gateway->random |= 1;
+	gateway_configure(gateway);
 	return gateway;
 }
 
@@ -128,6 +131,10 @@ receive_message(struct gateway *gateway, const struct link_message *message)
 	if (container->ignored)
 		return;
 	container->heard_ms = gateway->now_ms;
+	if (container->instance && container->instance->scaled.slot.suspect) {
+		container->instance->scaled.slot.suspect = container->closed;
+		gateway_dispatch(container->function);
+	}
 	container->link.now_us = gateway->now_us;
 	if (message->too_many_frames)
 		wrong = "a message of too many frames";
@@ -240,55 +247,42 @@ is_over(int64_t now_ms, int64_t since_ms, int64_t timeout_ms)
 static void
 tick_waiting(struct gateway *gateway, struct function *function)
 {
-	struct exchange *exchange = function->queue_head;
+	int64_t timeout_ms = function->config->total_timeout_ms;
+	struct scheduler_call *call;
 
-	while (exchange && gateway->config->total_timeout_ms > 0) {
-		struct exchange *next = exchange->queue_next;
-
-		if (is_over(gateway->now_ms, exchange->arrived_ms,
-		        gateway->config->total_timeout_ms))
-			gateway_fail(gateway, exchange, ERROR_TOTAL_TIMEOUT,
-			    "the call took longer than it may");
-		exchange = next;
-	}
-}
-
-/* Is one of its containers ready, if only busy? */
-static bool
-function_is_up(const struct function *function)
-{
-	for (const struct container *at = function->containers; at; at = at->function_next)
-		if (at->life.state == LIFE_READY)
-			return true;
-	return false;
+	while ((call = scheduler_oldest(&function->scheduler)) != NULL &&
+	    is_over(gateway->now_ms, call->arrived_ms, timeout_ms))
+		gateway_fail(gateway, EXCHANGE_OF_SCHEDULED(call), ERROR_TOTAL_TIMEOUT,
+		    "the call took longer than it may");
 }
 
 static void
 tick_queue(struct gateway *gateway, struct function *function)
 {
+	struct scheduler_call *call;
+
 	tick_waiting(gateway, function);
-	while (function->queue_head &&
-	    gateway->now_ms - function->queue_head->arrived_ms >=
-	        gateway->config->queue_wait_ms) {
-		if (function_is_up(function))
-			gateway_fail(gateway, function->queue_head, ERROR_QUEUE_TIMEOUT,
+	while ((call = scheduler_expired(&function->scheduler, gateway->now_ms)) != NULL) {
+		struct exchange *exchange = EXCHANGE_OF_SCHEDULED(call);
+
+		if (scaler_count(&function->scaler).ready > 0)
+			gateway_fail(gateway, exchange, ERROR_QUEUE_TIMEOUT,
 			    "every container of the function was busy for too long");
-		else if (function->containers)
-			gateway_fail(gateway, function->queue_head, ERROR_NO_CONTAINER,
+		else if (function->instances)
+			gateway_fail(gateway, exchange, ERROR_NO_CONTAINER,
 			    "no container of the function became ready in time");
 		else
-			gateway_fail(gateway, function->queue_head, ERROR_NO_CONTAINER,
+			gateway_fail(gateway, exchange, ERROR_NO_CONTAINER,
 			    "the function has no container now");
 	}
-	/* A suspect container that was heard again has room again. */
-	if (function->queue_head)
-		gateway_dispatch(function);
+	gateway_dispatch(function);
+	function_tick_scaling(function);
 }
 
 static void
 tick_calls(struct gateway *gateway, struct container *container)
 {
-	const struct ingress_config *config = gateway->config;
+	const struct function_config *config = container->function->config;
 	struct link_call *call, *next;
 	int64_t now_ms = gateway->now_ms;
 
@@ -339,6 +333,9 @@ tick_container(struct container *container)
 		container_gone(container, "its link fell silent");
 		return;
 	}
+	if (container->instance)
+		container->instance->scaled.slot.suspect =
+		    container->closed || now_ms - container->heard_ms >= LINK_SUSPECT_MS;
 	tick_calls(gateway, container);
 	if (!container->closed && now_ms - container->said_ms >= PING_INTERVAL_MS) {
 		link_send_ping(&container->link);
@@ -362,6 +359,7 @@ gateway_tick(struct gateway *gateway, int64_t now_ms)
 		tick_container(container);
 	HASH_ITER(hh, gateway->functions, function, next_function)
 		tick_queue(gateway, function);
+	gateway_forget_functions(gateway);
 	reap(gateway);
 }
 
@@ -376,38 +374,46 @@ gateway_drain(struct gateway *gateway)
 struct gateway_counts
 gateway_count(const struct gateway *gateway)
 {
-	size_t links_closed = 0;
-
-	for (const struct container *at = gateway->peers; at; at = at->hh.next)
-		links_closed += at->closed;
-	return (struct gateway_counts){
+	struct gateway_counts counts = {
 		.functions = HASH_COUNT(gateway->functions),
 		.containers = HASH_COUNT(gateway->peers) - gateway->strangers,
-		.links_closed = links_closed,
-		.waiting = gateway->waiting,
-		.in_flight = gateway->in_flight,
 	};
+	const struct function *function, *next;
+	const struct container *container, *next_container;
+
+	HASH_ITER(hh, gateway->peers, container, next_container)
+		counts.links_closed += container->closed;
+	HASH_ITER(hh, gateway->functions, function, next) {
+		counts.waiting += function->scheduler.waiting;
+		counts.in_flight += function->scheduler.calls;
+	}
+	return counts;
+}
+
+void
+gateway_set_subprocesses(
+    struct gateway *gateway, struct subprocesses *subprocesses, int64_t now_ms)
+{
+	gateway->now_ms = now_ms;
+	gateway->subprocesses = subprocesses;
+	gateway_configure(gateway);
 }
 
 void
 gateway_free(struct gateway *gateway)
 {
 	struct container *container, *next_container;
-	struct function *function, *next_function;
 
 	if (!gateway)
 		return;
+	gateway->draining = true; /* nothing is started any more */
 	HASH_ITER(hh, gateway->peers, container, next_container) {
 		container_say_goodbye(container, PORTHOLE__GOODBYE__REASON__STOPPING, "the gateway stops");
 		container_flush(container);
 		container_gone(container, "the gateway stops");
 	}
 	reap(gateway);
-	HASH_ITER(hh, gateway->functions, function, next_function) {
-		assert(!function->queue_head);
-		HASH_DEL(gateway->functions, function);
-		free(function);
-	}
+	gateway_free_functions(gateway);
 	link_socket_close(gateway->socket, GOODBYE_LINGER_MS);
 	link_context_free(gateway->context);
 	arena_done(&gateway->arena);

@@ -20,6 +20,7 @@
 #include "proto/limits.h"
 
 struct gateway;
+struct subprocesses;
 
 /* Peers that have not said HELLO yet, and how long they may take. */
 #define STRANGERS_MAX 4096
@@ -35,6 +36,13 @@ struct gateway *gateway_new(const struct ingress_config *config, const char **ou
 /* Says goodbye to every shim; every exchange must be over. */
 void gateway_free(struct gateway *gateway);
 
+/* From now on it starts processes where a function's launcher says so.  Borrowed; NULL: no
+ * longer. */
+void gateway_set_subprocesses(
+    struct gateway *gateway, struct subprocesses *subprocesses, int64_t now_ms);
+/* The configuration has other values now: functions go by them, calls are not cut. */
+void gateway_configure(struct gateway *gateway);
+
 const char *gateway_endpoint(const struct gateway *gateway);
 /* Descriptors to be watched for reading; call gateway_turn when one is ready. */
 int gateway_fd(const struct gateway *gateway);
@@ -49,14 +57,28 @@ bool gateway_flush(struct gateway *gateway);
 /* Deadlines: a few times a second. */
 void gateway_tick(struct gateway *gateway, int64_t now_ms);
 
-/* Nothing new is taken any more. */
+/* Nothing new is taken any more, and no container is started or stopped. */
 void gateway_drain(struct gateway *gateway);
+/* SIGTERM to all processes that it started.  Returns how long they may take to end, in ms. */
+int64_t gateway_end_processes(struct gateway *gateway);
 
-/* Finds the function that a request is for; host is the Host header's value.  If there is
- * none the exchange is over with an error when this returns. */
-void gateway_route(struct gateway *gateway, struct exchange *exchange, const char *host,
-    size_t host_bytes, int64_t now_ms);
+/* What of a request decides where it goes; all of it is borrowed. */
+struct gateway_request {
+	const char *host; /* the Host field's value */
+	size_t host_bytes;
+	const char *target; /* in origin form */
+	size_t target_bytes;
+	const struct field *fields;
+	size_t fields_count;
+	bool websocket;
+};
+
+/* Finds the function that a request is for.  If there is none the exchange is over with an
+ * error when this returns. */
+void gateway_route(struct gateway *gateway, struct exchange *exchange,
+    const struct gateway_request *request, int64_t now_ms);
 const char *function_name(const struct function *function);
+const struct function_config *function_config(const struct function *function);
 
 /* Takes an exchange that has been routed and whose scope has been appended: to a container,
  * or into the queue.  It may be over with an error when this returns. */

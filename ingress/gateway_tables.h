@@ -1,8 +1,8 @@
 /*
  * gateway_tables.h: what gateway.c, calls.c and container.c share, and nobody else sees.
  *
- * gateway.c has the socket and the turns, calls.c the calls: routing, waiting, their end;
- * container.c what a shim says.
+ * gateway.c has the socket and the turns, functions.c the functions, calls.c the calls:
+ * waiting, their end; container.c what a shim says, scaling.c what a scaler wants.
  *
  * A peer is one ZeroMQ connection.  It is a stranger until its HELLO, then the link of a
  * container.  A container whose connection was closed stays, with its calls, for as long as
@@ -23,17 +23,45 @@
 
 #include "ingress/gateway.h"
 #include "ingress/life.h"
+#include "ingress/scale_command.h"
+#include "ingress/scaler.h"
+#include "ingress/subprocess.h"
 #include "proto/link_zmq.h"
 
 struct function {
+	struct gateway *gateway;
 	char name[FUNCTION_NAME_BYTES_MAX + 1];
-	struct container *containers;
+	const struct function_config *config; /* the file's, or own */
+	struct function_config own;           /* of one that only registered: defaults */
+	bool in_file; /* it is, or was */
+	size_t uses; /* exchanges that point here */
+	bool scaling; /* function_scale is at work */
+	struct container *containers; /* those that have registered */
 	size_t containers_count;
-	struct exchange *queue_head; /* first come, first served */
-	struct exchange *queue_tail;
-	size_t queue_count;
+	struct instance *instances; /* all containers, from their start to their end */
+	struct scheduler scheduler;
+	struct scaler scaler;
+	struct scale_command *command; /* of the exec launcher; NULL: it has none */
+	int64_t busy_ms;               /* when it had a call last */
 	UT_hash_handle hh;
 };
+
+/* A container as the scheduler and the scaler see it, from its start to its end. */
+struct instance {
+	struct scaler_container scaled; /* first */
+	struct function *function;
+	struct instance *next;
+	struct instance *previous;
+	uint8_t id[CONTAINER_ID_BYTES];
+	struct container *link;     /* NULL: it is not registered */
+	struct subprocess *process; /* NULL: something else started it, or it has ended */
+	int port;                   /* that it was given; 0: none */
+	int64_t kill_ms;            /* it has SIGTERM: SIGKILL comes then; 0: it has not */
+};
+
+#define INSTANCE_OF_SLOT(slot) ((struct instance *)(void *)(slot))
+#define EXCHANGE_OF_SCHEDULED(call)                                                    \
+	((struct exchange *)(void *)((char *)(call)-offsetof(struct exchange, scheduled)))
 
 struct container {
 	struct gateway *gateway;
@@ -41,6 +69,7 @@ struct container {
 	struct peer_id peer;
 	uint8_t id[CONTAINER_ID_BYTES];
 	struct function *function; /* NULL: a stranger */
+	struct instance *instance; /* NULL: a stranger, or it is ignored */
 	struct container *function_next;
 	struct container *function_previous;
 	struct container *active_next;
@@ -48,11 +77,7 @@ struct container {
 	bool lost;    /* on gateway->lost, to be freed */
 	bool ignored; /* said goodbye to: nothing it says counts */
 	bool closed;  /* its connection was, since closed_ms: it may be resumed */
-	bool refuses; /* it was busy: no calls until it reports free slots */
-	bool draining;
 	struct life life; /* as its shim tells it */
-	unsigned concurrency;
-	unsigned in_flight;
 	uint8_t resume_token[RESUME_TOKEN_BYTES];
 	int64_t made_ms;
 	int64_t closed_ms;
@@ -72,16 +97,41 @@ struct gateway {
 	struct container *active;
 	struct container *lost; /* by function_next */
 	struct function *functions;
+	struct subprocesses *subprocesses; /* borrowed; NULL: nothing is started */
+	uint64_t random;                   /* state, never 0 */
 	size_t strangers;
-	size_t waiting;
-	size_t in_flight;
-	uint64_t arrivals;
 	uint8_t epoch[INGRESS_EPOCH_BYTES];
 	int64_t now_ms;
 	int64_t now_us;
 	int probes_left;
 	bool draining;
 };
+
+/* ---- functions.c */
+
+/* Makes it known if it is not; NULL: it cannot be. */
+struct function *function_named(struct gateway *gateway, const char *name);
+/* NULL: there is none, for this reason. */
+struct function *function_of_request(struct gateway *gateway,
+    const struct gateway_request *request, enum error_code *out_error);
+void gateway_forget_functions(struct gateway *gateway);
+void gateway_free_functions(struct gateway *gateway);
+
+/* ---- scaling.c */
+
+struct instance *instance_new(
+    struct function *function, const uint8_t id[CONTAINER_ID_BYTES]);
+struct instance *instance_find(
+    const struct function *function, const uint8_t id[CONTAINER_ID_BYTES]);
+/* It has no calls and no link any more. */
+void instance_gone(struct instance *instance, const char *how);
+/* It gets no new calls; if the ingress has started it, it is ended when it has none. */
+void instance_drain(struct instance *instance, const char *why);
+/* As many containers as are desired, as far as that is ours to do. */
+void function_scale(struct function *function);
+void function_tick_scaling(struct function *function);
+/* One flat object of JSON. */
+void function_print_scale(const struct function *function, struct text *out);
 
 /* ---- calls.c */
 
@@ -98,6 +148,8 @@ void gateway_lose_calls(struct container *container, const char *why);
 /* ---- container.c */
 
 extern const struct link_ops container_link_ops;
+
+unsigned container_in_flight(const struct container *container);
 
 /* Its connection was closed: it may come back within link_closed_timeout_ms. */
 void container_closed(struct container *container);

@@ -20,6 +20,7 @@
 #include "ingress/front.h"
 #include "ingress/gateway.h"
 #include "ingress/listener.h"
+#include "ingress/subprocess.h"
 #include "proto/base/alloc.h"
 #include "proto/base/log.h"
 
@@ -42,6 +43,7 @@ struct program {
 	struct ingress_config config;
 	int argc;
 	char **argv;
+	struct subprocesses *subprocesses;
 	struct gateway *gateway;
 	struct front *front;
 	struct admin *admin;
@@ -56,8 +58,10 @@ struct program {
 	uv_signal_t signals[SIGNALS];
 	bool draining;
 	bool restarting; /* WebSockets have been told */
+	bool ending; /* no call is left: processes of ours are to end */
 	bool stopped;
 	int64_t drain_until_ms;
+	int64_t end_until_ms;
 };
 
 static int64_t
@@ -85,7 +89,14 @@ stop_if_drained(struct program *program)
 		program->drain_until_ms = now_ms(program) + RESTART_GRACE_MS;
 		front_restart_websockets(program->front);
 	}
-	if (front_is_drained(program->front) || now_ms(program) >= program->drain_until_ms) {
+	if (!program->ending && (front_is_drained(program->front) ||
+	        now_ms(program) >= program->drain_until_ms)) {
+		program->ending = true;
+		program->end_until_ms =
+		    now_ms(program) + gateway_end_processes(program->gateway);
+	}
+	if (program->ending && (subprocesses_count(program->subprocesses) == 0 ||
+	        now_ms(program) >= program->end_until_ms)) {
 		program->stopped = true;
 		uv_stop(&program->loop);
 	}
@@ -208,6 +219,7 @@ reload(struct program *program)
 	}
 	ingress_config_free(&program->config);
 	program->config = fresh; /* gateway and front look at it where it lies */
+	gateway_configure(program->gateway);
 	front_reload(program->front);
 	log_init((enum log_level)fresh.log_level, (enum log_format)fresh.log_format,
 	    STDERR_FILENO);
@@ -283,6 +295,16 @@ is_ready(void *arg)
 	return !program->draining;
 }
 
+static struct admin_page
+write_page(void *arg, const char *method, const char *path, struct text *out)
+{
+	const struct program *program = arg;
+
+	return admin_page_write(program->gateway, method, path, out);
+}
+
+static const struct admin_ops admin_ops = { is_ready, write_page };
+
 static void
 start_loop(struct program *program)
 {
@@ -345,6 +367,7 @@ stop(struct program *program)
 		listener_free(program->listeners[i]);
 	front_free(program->front);
 	gateway_free(program->gateway);
+	subprocesses_free(program->subprocesses);
 	admin_free(program->admin);
 	uv_close((uv_handle_t *)&program->gateway_poll, NULL);
 	uv_close((uv_handle_t *)&program->monitor_poll, NULL);
@@ -381,7 +404,7 @@ main(int argc, char **argv)
 	status = start(program);
 	if (status == 0) {
 		program->admin = admin_new(&program->loop, &program->config.admin_address,
-		    is_ready, program, &text);
+		    &admin_ops, program, &text);
 		if (!program->admin)
 			status = fail(program->config.admin, text);
 	}
@@ -389,6 +412,9 @@ main(int argc, char **argv)
 		_exit(status);
 	start_loop(program);
 	say_ready(program);
+	program->subprocesses = subprocesses_new(&program->loop);
+	gateway_set_subprocesses(
+	    program->gateway, program->subprocesses, now_ms(program));
 	uv_run(&program->loop, UV_RUN_DEFAULT);
 	stop(program);
 	free(program);

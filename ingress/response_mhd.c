@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ingress/affinity.h"
 #include "ingress/front.h"
+#include "ingress/gateway.h"
 #include "proto/base/text.h"
 #include "proto/websocket_handshake.h"
 
@@ -129,9 +131,25 @@ error_response(struct client *client)
 	return response;
 }
 
+/* The cookie by which the next calls of this client come to the same container. */
+static bool
+print_cookie(const struct exchange *exchange, char out[AFFINITY_COOKIE_BYTES_MAX])
+{
+	const struct function_config *config;
+
+	if (!exchange->affinity_value[0] || exchange->answer.status == 0)
+		return false;
+	config = function_config(exchange->function);
+	if (!config->affinity_cookie) /* it is another configuration by now */
+		return false;
+	affinity_print_cookie(config, exchange->affinity_value, out);
+	return true;
+}
+
 struct MHD_Response *
 response_make(struct client *client, MHD_ContentReaderCallback read_body)
 {
+	char cookie[AFFINITY_COOKIE_BYTES_MAX];
 	struct MHD_Response *response = client->exchange->answer.status == 0
 	    ? error_response(client)
 	    : server_response(client, read_body);
@@ -139,6 +157,8 @@ response_make(struct client *client, MHD_ContentReaderCallback read_body)
 	if (!response)
 		return NULL;
 	add_header(response, "X-Request-Id", client->exchange->request_id);
+	if (print_cookie(client->exchange, cookie))
+		add_header(response, "Set-Cookie", cookie);
 	if (client->close_after)
 		add_header(response, "Connection", "close");
 	return response;
@@ -182,6 +202,7 @@ response_write_raw(struct client *client)
 	const struct answer_fields *head = &exchange->answer.head;
 	unsigned status = exchange->answer.status;
 	const char *phrase = MHD_get_reason_phrase_for(status);
+	char cookie[AFFINITY_COOKIE_BYTES_MAX];
 	struct text text;
 	bool has_date = false;
 
@@ -197,6 +218,8 @@ response_write_raw(struct client *client)
 		text_add(&text, "Connection: close\r\n");
 	else if (client->http_1_0)
 		text_add(&text, "Connection: keep-alive\r\n");
+	if (print_cookie(exchange, cookie))
+		text_addf(&text, "Set-Cookie: %s\r\n", cookie);
 	text_addf(&text, "X-Request-Id: %s\r\n\r\n", exchange->request_id);
 	bool written = client_write_raw(client, text.data, text.bytes);
 	text_done(&text);

@@ -205,6 +205,8 @@ route_find(const struct route_table *table, const char *host, size_t host_bytes,
 	const struct function_config *found = NULL;
 	size_t name_bytes;
 
+	if (!table)
+		return NULL;
 	if (normalize(host, host_bytes, name, &name_bytes)) {
 		found = find_host(table->exact, name, name_bytes, target, bytes);
 		for (size_t i = 1; !found && table->wildcards && i < name_bytes; i++)

@@ -338,8 +338,11 @@ scaler_next(struct scaler *scaler, int64_t now_ms)
 		if (counts.ready == 0 && scaler->scheduler->waiting > 0)
 			return (struct scaler_action){ SCALER_FAIL_WAITING, NULL };
 	}
-	if (!scaler->limits.starts)
-		return nothing;
+	if (!scaler->limits.starts) {
+		/* What was started here before is nobody's any more. */
+		container = find_idlest(scaler);
+		return container ? end_container(scaler, container, now_ms) : nothing;
+	}
 	unsigned live = counts.starting + counts.ready;
 	if (live < scaler->desired && now_ms >= scaler->start_after_ms)
 		return (struct scaler_action){ SCALER_START, NULL };

@@ -21,7 +21,8 @@
  * started together and die together fail once.  One that dies when it was ready is
  * replaced at once, but no more often than once a second.
  *
- * If something else starts containers (`starts` is false) it only says what is desired.
+ * If something else starts containers (`starts` is false) it only says what is desired, and
+ * ends those that were started here before.
  */
 #ifndef PORTHOLE_INGRESS_SCALER_H
 #define PORTHOLE_INGRESS_SCALER_H

@@ -148,6 +148,16 @@ check_host(const char *text, struct text *reason)
 	return false;
 }
 
+static bool
+check_container_id(const char *text, struct text *reason)
+{
+	if (strlen(text) == SHIM_CONTAINER_ID_DIGITS &&
+	    strspn(text, "0123456789abcdef") == SHIM_CONTAINER_ID_DIGITS)
+		return true;
+	text_add(reason, "is not 32 hexadecimal digits in lower case");
+	return false;
+}
+
 static const struct setting settings[] = {
 	{ .group = "The function",
 	    .name = "ingress",
@@ -193,6 +203,13 @@ static const struct setting settings[] = {
 	    .value = "NAME",
 	    .check = setting_check_name,
 	    .help = "The availability zone this container runs in." },
+	{ .name = "container_id",
+	    .kind = SETTING_TEXT,
+	    .offset = AT(container_id),
+	    .value = "HEX",
+	    .check = check_container_id,
+	    .help = "The name of this container, of 16 bytes: every one needs its own.\n"
+		    "Without it one is made at the start." },
 
 	{ .group = "The server",
 	    .name = "port",

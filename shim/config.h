@@ -47,10 +47,14 @@ enum shim_stderr {
 };
 
 /* All is owned by the struct but what says borrowed. */
+/* 16 bytes in hexadecimal. */
+#define SHIM_CONTAINER_ID_DIGITS 32
+
 struct shim_config {
 	struct setting_list ingress; /* none: the shim only runs the command */
 	char *function;
 	char *zone;          /* NULL: none */
+	char *container_id;  /* 32 digits, of 16 bytes; NULL: it is made at the start */
 	char *port;          /* as given; target is what it means.  NULL: not given */
 	int64_t concurrency; /* 1 to CONCURRENCY_MAX */
 

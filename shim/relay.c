@@ -29,6 +29,22 @@ now_ms(const struct relay *relay)
 	return (int64_t)uv_now(relay->loop);
 }
 
+/* Whoever started this container may know it by an id already. */
+static void
+set_id(struct relay *relay, const char *digits)
+{
+	unsigned byte;
+
+	if (!digits) {
+		if (getrandom(relay->id, sizeof(relay->id), 0) != (ssize_t)sizeof(relay->id))
+			abort();
+		return;
+	}
+	for (size_t i = 0; i < sizeof(relay->id); i++)
+		if (sscanf(digits + 2 * i, "%2x", &byte) == 1)
+			relay->id[i] = (uint8_t)byte;
+}
+
 struct relay *
 relay_new(uv_loop_t *loop, const struct shim_config *config, struct backend *backend,
     const struct relay_ops *ops, void *arg)
@@ -46,8 +62,7 @@ relay_new(uv_loop_t *loop, const struct shim_config *config, struct backend *bac
 	buf_init(&relay->frames, WEBSOCKET_SCRATCH_BYTES_MAX);
 	arena_init(&relay->arena, ARENA_BYTES_MAX);
 	batch_init(&relay->batch);
-	if (getrandom(relay->id, sizeof(relay->id), 0) != (ssize_t)sizeof(relay->id))
-		abort();
+	set_id(relay, config->container_id);
 	relay->sets_count = config->ingress.count;
 	relay->sets = xcalloc(relay->sets_count, sizeof(*relay->sets));
 	for (size_t i = 0; i < relay->sets_count; i++)

@@ -15,7 +15,7 @@ from harness.check import assert_answer
 @pytest.mark.parametrize("path, status, body", [
     ("/healthz", 200, b"ok\n"),
     ("/readyz", 200, b"ready\n"),
-    ("/nothing", 404, b"not found: try /healthz or /readyz\n"),
+    ("/nothing", 404, b'{"error":"no such page"}\n'),
 ])
 def test_it_answers(shared, path, status, body):
     with Client(shared.ingress.admin) as client:

@@ -50,6 +50,7 @@ test_statuses(void **state)
 		{ "server_malformed", 502 },
 		{ "response_head_too_large", 502 },
 		{ "container_lost", 502 },
+		{ "container_failed_to_start", 502 },
 		{ "protocol_violation", 502 },
 		{ "no_container", 503 },
 		{ "busy", 503 },

@@ -107,7 +107,12 @@ begin(struct fixture *f, const char *method, const char *target)
 static void
 submit(struct fixture *f, struct exchange *exchange, const char *host)
 {
-	gateway_route(f->gateway, exchange, host, strlen(host), f->now_ms);
+	const struct gateway_request request = { .host = host,
+		.host_bytes = strlen(host),
+		.target = "/",
+		.target_bytes = 1 };
+
+	gateway_route(f->gateway, exchange, &request, f->now_ms);
 	if (exchange->state != EXCHANGE_OVER)
 		gateway_submit(f->gateway, exchange);
 }
@@ -443,6 +448,7 @@ setup(void **state)
 	snprintf(
 	    f->config.shims_bind, sizeof(f->config.shims_bind), "tcp://127.0.0.1:0");
 	f->config.queue_calls_max = 10;
+	f->config.queue_bytes_max = 1024 * 1024;
 	f->config.queue_wait_ms = 60000;
 	f->config.retry_buffer_bytes_max = 64 * 1024;
 	f->config.response_head_bytes_max = 16 * 1024;
@@ -1598,6 +1604,7 @@ test_deadlines(void **state)
 
 	f->config.first_byte_timeout_ms = 1000;
 	f->config.idle_timeout_ms = 1000;
+	gateway_configure(f->gateway);
 	struct exchange *silent = ask(f, "GET", "/");
 	struct exchange *begun = ask(f, "GET", "/");
 	RUN_UNTIL(f, strstr(shim->end.said, "http.request:2 "));
@@ -1630,6 +1637,7 @@ test_the_total_counts_waiting(void **state)
 	struct shim *shim = registered(f, "f", 1);
 
 	f->config.total_timeout_ms = 2000;
+	gateway_configure(f->gateway);
 	struct exchange *one = ask(f, "GET", "/a");
 	say_something(f, shim, 500);
 	struct exchange *two = ask(f, "GET", "/b");

@@ -838,6 +838,28 @@ test_somebody_else_scales(void **state)
 	world_done(&world);
 }
 
+/* The launcher was taken out of the configuration. */
+static void
+test_what_was_started_is_ended_by_who_starts_no_more(void **state)
+{
+	(void)state;
+	struct scaler_limits limits = plain;
+	struct world world;
+
+	limits.containers_min = 2;
+	world_init(&world, &limits);
+	settle(&world);
+	wait_ms(&world, 0);
+	assert_said(&world, "start start ");
+	limits.starts = false;
+	scaler_set_limits(&world.scaler, &limits);
+	assert_int_equal(scaler_next(&world.scaler, world.now_ms).kind, SCALER_DRAIN);
+	assert_int_equal(scaler_next(&world.scaler, world.now_ms).kind, SCALER_DRAIN);
+	assert_int_equal(scaler_next(&world.scaler, world.now_ms).kind, SCALER_NOTHING);
+	assert_int_equal(world.scaler.desired, 2);
+	world_done(&world);
+}
+
 /* No start and no end at a load that stays the same, or swings within the window. */
 static void
 test_no_flapping(void **state)
@@ -994,6 +1016,7 @@ main(void)
 		cmocka_unit_test(test_websockets_and_their_containers),
 		cmocka_unit_test(test_draining_ones_do_not_count),
 		cmocka_unit_test(test_somebody_else_scales),
+		cmocka_unit_test(test_what_was_started_is_ended_by_who_starts_no_more),
 		cmocka_unit_test(test_no_flapping),
 		cmocka_unit_test(test_random_schedules),
 	};

@@ -308,6 +308,9 @@ test_refusals(void **state)
 		    "tcp://[IPV6]:PORT or ipc://PATH; did you mean tcp://b:2?" },
 		{ "--function=a/b|--|x", "",
 		    "--function: \"a/b\" is not a name: 1 to 63 of A-Z a-z 0-9 . _ -" },
+		{ "--container-id=0123456789abcdef0123456789abcdeF|--|x", "",
+		    "--container-id: \"0123456789abcdef0123456789abcdeF\" is not 32 "
+		    "hexadecimal digits in lower case" },
 		{ "--concurrency=0|--|x", "",
 		    "--concurrency: \"0\" is not within 1 to 65535" },
 		{ "--concurrency=65536|--|x", "",

@@ -1,0 +1,367 @@
+"""Functions of the file: from none to many containers and back, with real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from harness import http
+from harness.check import assert_answer, assert_error
+from harness.client import Client
+from harness.deadline import wait_until
+from harness.program import descendants
+from harness.server import serve
+from harness.stack import SHIM_BIN, Stack
+
+SERVER = str(Path(__file__).parent / "servers" / "sample_server.py")
+PROCESS = [str(SHIM_BIN), "--log-format", "text", "--", sys.executable, SERVER, "{port}"]
+
+
+def write(path: Path, functions: dict, **settings: object) -> None:
+    """Whole at once, as whoever replaces a configuration does."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps({**settings, "functions": functions}))
+    fresh.rename(path)
+
+
+def serverless(stack: Stack, functions: dict, *flags: str, **settings: object):
+    path = stack.folder / "config.json"
+    write(path, functions, **settings)
+    stack.ingress = stack.start_ingress("--config", str(path), *flags)
+    return stack.ingress
+
+
+def hello(**more: object) -> dict:
+    return {"launcher": {"process": PROCESS}, "scaledown_window": "300ms", **more}
+
+
+def in_threads(count: int, action) -> list:
+    """What each of the calls returned, all at the same time."""
+    results: list = [None] * count
+
+    def run(i: int) -> None:
+        results[i] = action(i)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    return results
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_from_zero_to_one_and_back(stack):
+    ingress = serverless(stack, {"hello": hello()})
+    assert descendants(ingress.pid) == []
+    pid = int(assert_answer(stack.ask()).body)
+    assert pid in descendants(ingress.pid)
+    ingress.wait_log(r"container launched.* function=hello .*why=calls")
+    ingress.wait_log(r"container stopping.* function=hello .*why=\"it is not needed\"")
+    ingress.wait_log(r"container ended.* function=hello")
+    wait_until(lambda: descendants(ingress.pid) == [], "its processes are gone")
+    # And again.
+    assert int(assert_answer(stack.ask()).body) != pid
+
+
+def test_many_calls_many_containers_and_none_again(stack, tmp_path):
+    ingress = serverless(stack, {"hello": hello(target_concurrency=2, max_concurrency=2,
+                                                max_containers=3)})
+    gate = tmp_path / "gate"
+
+    def call(i: int) -> int:
+        return int(assert_answer(stack.ingress.ask("GET", f"/wait{gate}")).body)
+
+    results: list = []
+    caller = threading.Thread(target=lambda: results.extend(in_threads(9, call)))
+    caller.start()
+    wait_until(lambda: ingress.log.count("msg=\"container ready\"") == 3, "three are ready")
+    gate.touch()
+    caller.join(60)
+    # Six at a time in three containers of two slots; three waited.
+    assert len(results) == 9 and len(set(results)) == 3
+    assert ingress.log.count("container launched") == 3
+    wait_until(lambda: descendants(ingress.pid) == [], "none is left")
+
+
+def test_one_that_does_not_start_beside_one_that_does(stack):
+    """It is tried three times, then those who wait hear how it died."""
+    ingress = serverless(stack, {
+        "broken": {"launcher": {"process": [str(SHIM_BIN), "--", "/bin/sh", "-c", "exit 7"]}},
+        "missing": {"launcher": {"process": ["/nowhere/program"]}},
+        "hello": hello(scaledown_window="1m")})
+
+    def call(i: int) -> http.Response:
+        host = (b"broken.x", b"missing.x", b"hello.x")[i]
+        with Client(ingress.address) as client:
+            return client.ask("GET", "/", host=host, seconds=30)
+
+    broken, missing, works = in_threads(3, call)
+    assert_answer(works)
+    assert_error(broken, 502, "container_failed_to_start")
+    assert b"3 times in a row" in broken.body and b"status 7" in broken.body
+    assert_error(missing, 502, "container_failed_to_start")
+    assert b"No such file or directory" in missing.body
+
+
+def test_one_that_never_gets_ready(stack):
+    ingress = serverless(stack, {
+        "hangs": {"startup_timeout": "300ms", "launcher": {
+            "process": [str(SHIM_BIN), "--", sys.executable, SERVER, "{port}", "--after",
+                        str(stack.folder / "never")]}},
+        "hello": hello(scaledown_window="1m")})
+
+    def call(i: int) -> http.Response:
+        with Client(ingress.address) as client:
+            return client.ask("GET", "/", host=(b"hangs.x", b"hello.x")[i], seconds=30)
+
+    hangs, works = in_threads(2, call)
+    assert_answer(works)
+    assert_error(hangs, 502, "container_failed_to_start")
+    assert b"not ready within 300 ms" in hangs.body
+
+
+def test_kill_9_of_containers_under_load(stack):
+    """Calls that may be sent again do not notice."""
+    ingress = serverless(stack, {"hello": hello(target_concurrency=2, max_containers=3,
+                                                scaledown_window="1m")})
+    stop = threading.Event()
+    statuses: list = []
+
+    def load(i: int) -> None:
+        with Client(ingress.address) as client:
+            while not stop.is_set():
+                statuses.append(client.ask("GET", "/", seconds=30).status)
+
+    caller = threading.Thread(target=lambda: in_threads(6, load))
+    caller.start()
+    wait_until(lambda: ingress.log.count("msg=\"container ready\"") >= 3, "three are ready")
+    for _ in range(4):
+        before = len(statuses)
+        launched = ingress.log.count("container launched")
+        ready = ingress.log.count("msg=\"container ready\"")
+        # The first below the ingress is a shim, its server is below that.
+        os.kill(descendants(ingress.pid)[0], signal.SIGKILL)
+        wait_until(lambda: ingress.log.count("container launched") > launched, "a new one")
+        wait_until(lambda: ingress.log.count("msg=\"container ready\"") > ready, "it is ready")
+        wait_until(lambda: len(statuses) > before + 20, "calls go on")
+    stop.set()
+    caller.join(60)
+    assert set(statuses) == {200}
+
+
+def test_everything_of_a_client_meets_one_container(stack):
+    serverless(stack, {"hello": hello(min_containers=3, max_containers=3, target_concurrency=1,
+                                      affinity={"cookie": "sid"})})
+    wait_until(lambda: stack.ingress.log.count("msg=\"container ready\"") == 3, "three are ready")
+    homes = set()
+    for _ in range(12):
+        first = assert_answer(stack.ask())
+        cookie = first.get("Set-Cookie")
+        assert cookie.startswith(b"sid=") and cookie.endswith(b"; Path=/; HttpOnly; SameSite=Lax")
+        homes.add(first.body)
+        for _ in range(3):
+            more = assert_answer(stack.ask(fields=[(b"Cookie", cookie.partition(b";")[0])]))
+            assert more.body == first.body
+            assert more.get("Set-Cookie") is None
+    assert len(homes) > 1  # chance of all in one: 3 ** -11
+
+
+def test_hosts_and_prefixes(stack, server):
+    """By the file first; what only registers by its name."""
+    stack.ingress = serverless(stack, {
+        "a": {"hosts": ["a.example.com"]},
+        "stripped": {"hosts": ["a.example.com"], "path_prefix": "/api", "strip_prefix": True}})
+    for name in (b"a", b"stripped", b"other"):
+        target = stack.server()
+        target.script(serve(lambda request, conn, name=name: http.reply(
+            body=name + b" " + request.target)))
+        stack.start_shim(stack.ingress, server=target, function=name.decode())
+    cases = [(b"a.example.com", b"/x", b"a /x"),
+             (b"A.example.com:80", b"/apis", b"a /apis"),
+             (b"a.example.com", b"/api/x?y=/api", b"stripped /x?y=/api"),
+             (b"a.example.com", b"/api", b"stripped /"),
+             (b"other.localhost", b"/api", b"other /api")]
+    for host, target, body in cases:
+        assert assert_answer(stack.ask("GET", target, host=host)).body == body
+    assert_error(stack.ask(host=b"b.example.com"), 404, "no_such_function")
+
+
+def test_strict_refuses_what_is_not_in_the_file(stack, server):
+    ingress = serverless(stack, {"a": {}}, "--strict")
+    shim = stack.start_shim(ingress, server=server, function="b", wait=False)
+    shim.wait_log("the functions of its file only")
+    stack.start_shim(ingress, server=stack.server(), function="A")
+    assert_answer(stack.ask(host=b"whatever"))
+
+
+def test_reload_under_load(stack):
+    """Functions come, change and go; no connection is cut and no call fails."""
+    ingress = serverless(stack, {"hello": hello(hosts=["*"], scaledown_window="1m")})
+    path = stack.folder / "config.json"
+    stop = threading.Event()
+    statuses: list = []
+
+    def load(i: int) -> None:
+        with Client(ingress.address) as client:
+            while not stop.is_set():
+                statuses.append(client.ask("GET", "/", seconds=30).status)
+
+    caller = threading.Thread(target=lambda: in_threads(4, load))
+    caller.start()
+    wait_until(lambda: len(statuses) > 20, "calls are answered")
+    for round_ in range(4):
+        loaded = ingress.log.count("configuration loaded")
+        before = len(statuses)
+        functions = {"hello": hello(hosts=["*"], max_concurrency=10 + round_)}
+        if round_ % 2 == 0:
+            functions["second"] = hello(hosts=["second.x"])
+        write(path, functions)
+        ingress.signal(signal.SIGHUP)
+        wait_until(lambda: ingress.log.count("configuration loaded") > loaded, "it is loaded")
+        if round_ == 0:
+            second = ingress.ask("GET", "/", host=b"second.x")
+            assert_answer(second)
+        wait_until(lambda: len(statuses) > before + 20, "calls go on")
+    stop.set()
+    caller.join(60)
+    assert set(statuses) == {200}
+    # What is wrong is refused whole, and the old one stands.
+    write(path, {"hello": {"max_containers": 0}})
+    ingress.signal(signal.SIGHUP)
+    ingress.wait_log(r"configuration not loaded.*hello.max_containers")
+    assert_answer(ingress.ask())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_behind(stack, number):
+    ingress = serverless(stack, {"hello": hello(min_containers=2, max_containers=2)})
+    wait_until(lambda: ingress.log.count("msg=\"container ready\"") == 2, "two are ready")
+    below = descendants(ingress.pid)
+    assert len(below) >= 4
+    if number == signal.SIGKILL:
+        ingress.kill()
+    else:
+        ingress.signal(number)
+        ingress.expect_exit(0)
+    wait_until(lambda: not any(is_alive(pid) for pid in below), "they are gone")
+
+
+def test_a_command_that_scales(stack, server, tmp_path):
+    told = tmp_path / "told"
+    script = ("echo $PORTHOLE_FUNCTION $PORTHOLE_DESIRED $PORTHOLE_READY $PORTHOLE_REASON "
+              f"$(cat) >>{told}; echo words >&2")
+    ingress = serverless(stack, {"hello": {
+        "launcher": {"exec": ["/bin/sh", "-c", script]}, "scaledown_window": "300ms"}})
+    client = ingress.client()
+    client.send(http.request())
+    ingress.wait_log(r"scale command says.*line=words")
+    stack.start_shim(ingress, server=server, function="hello")
+    assert_answer(client.read_response())
+    wait_until(lambda: told.read_text().count("\n") == 2, "it is told of the end")
+    # What was desired before is not known: it is told nothing before the first call.
+    first, second = told.read_text().splitlines()
+    assert first.startswith("hello 1 0 calls {") and second.startswith("hello 0 1 idle {")
+    scale = json.loads(first.partition("calls ")[2])
+    assert scale["waiting"] == 1 and scale["desired"] == 1 and scale["function"] == "hello"
+
+
+def test_five_thousand_calls_wait(stack):
+    """All of them are answered when the first container comes."""
+    ingress = serverless(stack, {"hello": hello(
+        max_containers=1, max_concurrency=20, queue={"max_calls": 5000}, launcher={"process": [
+            str(SHIM_BIN), "--", sys.executable, SERVER, "{port}", "--after",
+            str(stack.folder / "go")]})})
+    clients = []
+    for i in range(5000):
+        client = Client(ingress.address)
+        clients.append(client)
+        client.send(http.request())
+    try:
+        wait_until(lambda: waiting(ingress) == 5000, "all of them wait", 60)
+        assert_error(ingress.ask(), 503, "queue_full")
+        (stack.folder / "go").touch()
+        for client in clients:
+            assert client.read_response(seconds=60).status == 200
+    finally:
+        for client in clients:
+            client.close()
+
+
+def waiting(ingress) -> int:
+    with Client(ingress.admin) as admin:
+        return json.loads(admin.ask("GET", "/v1/functions/hello/scale").body)["waiting"]
+
+
+def containers(ingress) -> list[dict]:
+    with Client(ingress.admin) as admin:
+        return json.loads(admin.ask("GET", "/v1/containers").body)["containers"]
+
+
+def test_rolling_restart(stack):
+    """Each container is drained in turn, under load; no call fails."""
+    ingress = serverless(stack, {"hello": hello(min_containers=2, max_containers=2)})
+    wait_until(lambda: [c["state"] for c in containers(ingress)] == ["ready"] * 2, "two")
+    stop = threading.Event()
+    statuses: list = []
+
+    def load(i: int) -> None:
+        with Client(ingress.address) as client:
+            while not stop.is_set():
+                statuses.append(client.ask("POST", "/", body=b"x", seconds=30).status)
+
+    caller = threading.Thread(target=lambda: in_threads(4, load))
+    caller.start()
+    old = [c["id"] for c in containers(ingress)]
+    for id_ in old:
+        with Client(ingress.admin) as admin:
+            answer = admin.ask("POST", f"/v1/containers/{id_}/drain")
+        assert answer.status == 202 and json.loads(answer.body)["state"] == "draining"
+        wait_until(lambda: id_ not in [c["id"] for c in containers(ingress)], "it is gone")
+        wait_until(lambda: [c["state"] for c in containers(ingress)] == ["ready"] * 2,
+                   "another one is there")
+    stop.set()
+    caller.join(60)
+    assert set(statuses) == {200} and len(statuses) > 20
+    assert not set(old) & {c["id"] for c in containers(ingress)}
+
+
+def test_what_operators_see(stack, server):
+    ingress = serverless(stack, {"hello": hello(), "other": {}})
+    shim = stack.start_shim(ingress, "--concurrency", "7", server=server, function="other")
+    with Client(ingress.admin) as admin:
+        functions = json.loads(admin.ask("GET", "/v1/functions").body)["functions"]
+        scale = json.loads(admin.ask("GET", "/v1/functions/Other/scale").body)
+        assert scale in functions and [f["function"] for f in functions] == ["hello", "other"]
+        assert scale == {"function": "other", "in_flight": 0, "waiting": 0, "websockets": 0,
+                         "containers_starting": 0, "containers_ready": 1,
+                         "containers_draining": 0, "desired": 0, "idle_seconds": 0,
+                         "reason": "idle"}
+        (one,) = json.loads(admin.ask("GET", "/v1/containers").body)["containers"]
+        assert one["function"] == "other" and one["state"] == "ready" and one["registered"]
+        assert one["concurrency"] == 7 and one["process"] == 0
+        assert f"container={one['id'][:16]}" in shim.log
+        # By the beginning that the log shows; it is somebody else's, so it only gets no calls.
+        drain = f"/v1/containers/{one['id'][:16]}/drain"
+        assert admin.ask("GET", drain).status == 405
+        assert admin.ask("POST", drain).status == 202
+        (one,) = json.loads(admin.ask("GET", "/v1/containers").body)["containers"]
+        assert one["state"] == "draining"
+        for path in ("/v1/containers/00112233445566778/drain", "/v1/containers//drain",
+                     "/v1/containers/x", "/v1/functions/nobody/scale", "/v1/functions/hello",
+                     "/v1/functions//scale", "/v1/nothing"):
+            assert admin.ask("POST" if "drain" in path else "GET", path).status == 404, path
+        assert admin.ask("POST", "/v1/functions").status == 405
