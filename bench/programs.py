@@ -234,7 +234,7 @@ class Programs:
             group,
             "porthole-ingress",
             [str(self.build / "ingress" / "porthole-ingress"), "--listen", any_tcp,
-             "--shims", f"tcp://{any_tcp}", "--admin", any_tcp, "--log-format", "text"],
+             "--access-log", "off", "--shims", f"tcp://{any_tcp}", "--admin", any_tcp, "--log-format", "text"],
         )
         ready = wait_log(log, r"msg=ready listen=127\.0\.0\.1:(\d+) shims=(\S+)")
         group.port = int(ready[1])

@@ -38,7 +38,9 @@ struct access_log {
 static void
 add_key(struct text *out, const char *key)
 {
-	text_addf(out, "%s\"%s\":", out->bytes == 1 ? "" : ",", key);
+	text_add(out, out->bytes == 1 ? "\"" : ",\"");
+	text_add(out, key);
+	text_add(out, "\":");
 }
 
 /* Takes back what was added since start if it did not fit. */
@@ -75,17 +77,43 @@ add_string(struct text *out, const char *key, const char *value)
 	return add_bytes(out, key, value, value ? strlen(value) : 0, WORD_BYTES_MAX);
 }
 
+/* Digits are written by hand: a line is written for every call. */
+static char *
+print_number(uint64_t value, char *end)
+{
+	do {
+		*--end = (char)('0' + value % 10);
+		value /= 10;
+	} while (value > 0);
+	return end;
+}
+
 static bool
 add_number(struct text *out, const char *key, int64_t value)
 {
 	size_t start = out->bytes;
+	char digits[24];
+	char *end = digits + sizeof(digits);
 
 	add_key(out, key);
-	if (value < 0)
+	if (value < 0) {
 		text_add(out, "null");
-	else
-		text_addf(out, "%" PRId64, value);
+	} else {
+		const char *first = print_number((uint64_t)value, end);
+
+		text_add_bytes(out, first, (size_t)(end - first));
+	}
 	return settle(out, start);
+}
+
+/* The value in so many digits. */
+static void
+put_digits(char *out, int value, int digits)
+{
+	for (int i = digits - 1; i >= 0; i--) {
+		out[i] = (char)('0' + value % 10);
+		value /= 10;
+	}
 }
 
 static bool
@@ -102,13 +130,18 @@ static bool
 add_time(struct text *out, int64_t wall_ms)
 {
 	time_t seconds = (time_t)(wall_ms / 1000);
-	char stamp[64], whole[80];
+	char stamp[] = "0000-00-00T00:00:00.000Z";
 	struct tm tm;
 
 	gmtime_r(&seconds, &tm);
-	strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(whole, sizeof(whole), "%s.%03dZ", stamp, (int)(wall_ms % 1000));
-	return add_string(out, "ts", whole);
+	put_digits(stamp, tm.tm_year + 1900, 4);
+	put_digits(stamp + 5, tm.tm_mon + 1, 2);
+	put_digits(stamp + 8, tm.tm_mday, 2);
+	put_digits(stamp + 11, tm.tm_hour, 2);
+	put_digits(stamp + 14, tm.tm_min, 2);
+	put_digits(stamp + 17, tm.tm_sec, 2);
+	put_digits(stamp + 20, (int)(wall_ms % 1000), 3);
+	return add_string(out, "ts", stamp);
 }
 
 size_t

@@ -76,6 +76,8 @@ gateway_fail(struct gateway *gateway, struct exchange *exchange, enum error_code
 		return;
 	exchange->gateway = gateway;
 	exchange->error = error;
+	if (exchange->answered_ms == 0)
+		exchange->answered_ms = gateway->now_ms;
 	if (detail && error == ERROR_CONTAINER_LOST && exchange->container &&
 	    gateway->config->stderr_in_errors)
 		exchange->error_detail =
@@ -124,6 +126,9 @@ send_out(struct exchange *exchange)
 	exchange->container = container;
 	exchange->state = EXCHANGE_SENT;
 	exchange->progress_ms = gateway->now_ms;
+	if (exchange->sent_ms == 0)
+		exchange->sent_ms = gateway->now_ms;
+	memcpy(exchange->container_id, container->id, CONTAINER_ID_BYTES);
 	exchange->attempts++;
 	if (exchange->sendings > 0)
 		stream_out_change_first(&exchange->call.out, set_attempt, exchange);
@@ -234,8 +239,12 @@ gateway_submit(struct gateway *gateway, struct exchange *exchange)
 	case SCHEDULER_ASSIGNED:
 		send_out(exchange);
 		scaler_observe(&function->scaler, gateway->now_ms);
+		if (function->scaler.desired != function->desired_seen)
+			function_scale(function);
 		break;
 	case SCHEDULER_WAITING:
+		exchange->cold = scaler_count(&function->scaler).ready == 0;
+		function_scale(function);
 		break;
 	case SCHEDULER_NONE_WAITS:
 	case SCHEDULER_FULL:
@@ -243,7 +252,6 @@ gateway_submit(struct gateway *gateway, struct exchange *exchange)
 		    "too many calls wait for a container already");
 		break;
 	}
-	function_scale(function);
 }
 
 void

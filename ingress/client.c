@@ -20,6 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ingress/account.h"
 #include "ingress/front.h"
 #include "ingress/gateway.h"
 #include "ingress/lingerer.h"
@@ -125,6 +126,7 @@ refuse(struct client *client, enum error_code error, const char *reason)
 	forward_request_id(head->fields, head->fields_count, random, id);
 	size_t bytes = error_response_raw(error, format_for(head), is_head(head), reason, id,
 	    front_date(client->front), response, sizeof(response));
+	account_refused(front_gateway(client->front), error);
 	log_event(LOG_INFO, "request refused", log_str("request_id", id),
 	    log_str("code", error_name(error)), log_str("reason", reason),
 	    log_str("remote", client->address));
@@ -370,6 +372,31 @@ send_scope(struct client *client, const struct request_head *head,
 	}
 }
 
+/* For whoever looks from outside whether this gateway is to have requests. */
+static bool
+asks_if_ready(const struct request_head *head)
+{
+	static const char path[] = "/.porthole/readyz";
+
+	return (is_head(head) || (head->method_bytes == 3 && memcmp(head->method, "GET", 3) == 0)) &&
+	    head->target_bytes == sizeof(path) - 1 &&
+	    memcmp(head->target, path, sizeof(path) - 1) == 0;
+}
+
+static void
+answer_if_ready(struct client *client)
+{
+	struct exchange *exchange = client->exchange;
+	const struct request_head *head = &client->reader.head;
+
+	exchange->local = true;
+	exchange->request_whole = !head->chunked && head->length == 0;
+	if (front_is_ready(client->front))
+		exchange_answer_text(exchange, 200, "ready\n");
+	else
+		exchange_answer_text(exchange, 503, "draining\n");
+}
+
 static void
 begin(struct client *client)
 {
@@ -395,6 +422,12 @@ begin(struct client *client)
 	exchange->error_format = format_for(head);
 	front_random(front, random);
 	forward_request_id(head->fields, head->fields_count, random, exchange->request_id);
+	if (asks_if_ready(head)) {
+		answer_if_ready(client);
+		return;
+	}
+	exchange->arrived_ms = front_now_ms(front);
+	account_begin(front_gateway(front), exchange, head, client->address);
 	struct forward_origin origin = origin_of(client, head);
 	if (config->request_body_bytes_max > 0 &&
 	    head->length > (uint64_t)config->request_body_bytes_max) {
@@ -678,6 +711,25 @@ client_on_peer_closed(struct client *client)
 	client_close(client, "the client left");
 }
 
+static void
+account_call(struct client *client, bool complete)
+{
+	const struct exchange *exchange = client->exchange;
+	struct account_end end = {
+		.received_bytes = client->body_bytes,
+		.sent_bytes = exchange->answer.received_bytes,
+		.complete = complete && client->responding,
+	};
+
+	if (exchange->local)
+		return;
+	if (client->responding)
+		end.status = exchange->answer.status ? exchange->answer.status
+		                                     : (unsigned)error_row(exchange->error)->status;
+	account_finish(
+	    front_gateway(client->front), exchange, &end, front_now_ms(client->front));
+}
+
 void
 client_on_response_done(struct client *client, bool complete)
 {
@@ -685,6 +737,7 @@ client_on_response_done(struct client *client, bool complete)
 
 	if (!exchange)
 		return;
+	account_call(client, complete);
 	gateway_abandon(front_gateway(client->front), exchange, "the client left");
 	/* A request that was not read to its end: the client may still send. */
 	if (complete && !exchange->request_whole && client->state == CLIENT_ACTIVE)

@@ -125,6 +125,13 @@ static const struct setting settings[] = {
 	    .also = "json format",
 	    .help = "auto is text on a terminal, else JSON." },
 
+	{ .name = "access_log",
+	    .kind = SETTING_TEXT,
+	    .offset = AT(access_log),
+	    .initial = "stdout",
+	    .value = "stdout|stderr|off|FILE",
+	    .help = "Where a line of JSON for each call goes.  SIGHUP opens a file again." },
+
 	{ .group = "Limits of a request and its response",
 	    .name = "request_head_bytes_max",
 	    .kind = SETTING_BYTES,
@@ -353,6 +360,16 @@ static const struct setting settings[] = {
 	    .value = "BYTES",
 	    .also = "stream_memory memory",
 	    .help = "What all streams together may hold for readers that are slow." },
+	{ .name = "shutdown_delay_ms",
+	    .kind = SETTING_DURATION,
+	    .offset = AT(shutdown_delay_ms),
+	    .initial = "0",
+	    .max = SETTING_MS_DAY,
+	    .value = "MS",
+	    .also = "shutdown_delay",
+	    .help = "From SIGTERM, when /readyz turns to 503, until connections are "
+		    "refused:\n"
+		    "so that load balancers can stop sending." },
 	{ .name = "drain_timeout_ms",
 	    .kind = SETTING_DURATION,
 	    .offset = AT(drain_timeout_ms),

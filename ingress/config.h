@@ -39,6 +39,7 @@ struct ingress_config {
 
 	int log_level;  /* enum log_level */
 	int log_format; /* enum log_format */
+	char *access_log; /* "stdout", "stderr", "off" or a path */
 
 	/* Of one request and its response. */
 	int64_t request_head_bytes_max;
@@ -75,6 +76,7 @@ struct ingress_config {
 	int64_t link_silent_timeout_ms;
 	int64_t link_closed_timeout_ms;
 	int64_t stream_memory_bytes_max;
+	int64_t shutdown_delay_ms;
 	int64_t drain_timeout_ms;
 
 	struct function_configs functions;

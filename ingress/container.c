@@ -554,6 +554,7 @@ on_event(void *arg, struct link_call *call, const Porthole__Event *event,
 			return;
 		}
 		exchange->state = EXCHANGE_ANSWERING;
+		exchange->answered_ms = container->gateway->now_ms;
 		link_call_consume(call, event_cost(event));
 		wrong = exchange_answer_start(exchange, event->http_response_start);
 		break;

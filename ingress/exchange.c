@@ -2,6 +2,7 @@
 #include "ingress/exchange.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,6 +46,7 @@ exchange_free(struct exchange *exchange)
 	answer_fields_done(&exchange->answer.head);
 	answer_fields_done(&exchange->answer.trailers);
 	free(exchange->error_detail);
+	free(exchange->line);
 	free(exchange);
 }
 
@@ -253,6 +255,41 @@ exchange_answer_body(struct exchange *exchange, const Porthole__HttpBody *body,
 	else
 		link_call_consume(&exchange->call, cost_bytes);
 	return NULL;
+}
+
+void
+exchange_answer_text(struct exchange *exchange, unsigned status, const char *text)
+{
+	Porthole__HttpResponseStart start = PORTHOLE__HTTP_RESPONSE_START__INIT;
+	Porthole__HttpBody body = PORTHOLE__HTTP_BODY__INIT;
+	static const char *const names[] = { "Content-Type", "Cache-Control",
+		"Content-Length" };
+	char length[24];
+	const char *values[] = { "text/plain; charset=utf-8", "no-store", length };
+	Porthole__Header headers[3];
+	Porthole__Header *list[3];
+
+	snprintf(length, sizeof(length), "%zu", strlen(text));
+	for (size_t i = 0; i < 3; i++) {
+		porthole__header__init(&headers[i]);
+		headers[i].name.data = (uint8_t *)(uintptr_t)names[i];
+		headers[i].name.len = strlen(names[i]);
+		headers[i].value.data = (uint8_t *)(uintptr_t)values[i];
+		headers[i].value.len = strlen(values[i]);
+		list[i] = &headers[i];
+	}
+	start.status = status;
+	start.headers = list;
+	start.n_headers = 3;
+	body.body.data = (uint8_t *)(uintptr_t)text;
+	body.body.len = strlen(text);
+	const char *wrong = exchange_answer_start(exchange, &start);
+	if (!wrong)
+		wrong = exchange_answer_body(exchange, &body, NULL, 0);
+	assert(!wrong);
+	exchange->answer.whole = true;
+	exchange->state = EXCHANGE_OVER;
+	exchange->ops->on_answer(exchange);
 }
 
 static size_t

@@ -27,6 +27,7 @@
 #include "proto/base/payload.h"
 #include "proto/link.h"
 
+struct account_line;
 struct client;
 struct container;
 struct exchange;
@@ -109,7 +110,13 @@ struct exchange {
 	bool head_request;    /* HEAD: the answer has no body */
 	bool request_whole;   /* its last http.request has been appended */
 	bool request_stopped; /* the server reads no more of it */
+	bool cold;            /* it waited for a container to be ready */
+	bool local;           /* it is about this gateway itself */
+	uint8_t container_id[CONTAINER_ID_BYTES]; /* that had it last, with sent_ms */
+	struct account_line *line; /* owned; NULL: it will leave no line */
 	int64_t arrived_ms;
+	int64_t sent_ms;     /* to a container, first; 0: not yet */
+	int64_t answered_ms; /* its answer began; 0: not yet */
 	int64_t progress_ms; /* sent, last piece of the request or event of the answer, last taken */
 	struct websocket *websocket; /* NULL: an http call */
 	struct answer answer;
@@ -153,6 +160,8 @@ const char *exchange_answer_body(struct exchange *exchange, const Porthole__Http
     struct payload *payload, uint64_t cost_bytes);
 /* Adds the trailers of one event to those of the events before it, bytes_max of all as they
  * would be written.  Returns NULL or what is wrong with them. */
+/* An answer of ours: text, whole. */
+void exchange_answer_text(struct exchange *exchange, unsigned status, const char *text);
 const char *exchange_answer_trailers(struct exchange *exchange,
     const Porthole__HttpTrailers *trailers, size_t bytes_max);
 

@@ -56,6 +56,8 @@ void front_reload(struct front *front);
 void front_drain(struct front *front);
 /* Closes WebSockets, 1012: their grace is over. */
 void front_restart_websockets(struct front *front);
+/* What /.porthole/readyz says from now on; true at first. */
+void front_set_ready(struct front *front, bool ready);
 /* Has every connection ended? */
 bool front_is_drained(const struct front *front);
 
@@ -66,6 +68,7 @@ const struct request_limits *front_request_limits(const struct front *front);
 struct gateway *front_gateway(const struct front *front);
 int64_t front_now_ms(const struct front *front);
 bool front_is_draining(const struct front *front);
+bool front_is_ready(const struct front *front);
 /* Memory for one read, CLIENT_READ_BYTES, valid until the next. */
 char *front_scratch(struct front *front);
 /* The value of a Date field now; valid until the next call.  Source: RFC 9110 section

@@ -83,6 +83,7 @@ struct front {
 	uv_poll_t watch_poll;
 	bool watch_ready;
 	bool draining;
+	bool unready;
 	int64_t now_ms;
 	char *scratch;
 	unsigned char random[RANDOM_BYTES];
@@ -112,6 +113,18 @@ int64_t
 front_now_ms(const struct front *front)
 {
 	return front->now_ms;
+}
+
+void
+front_set_ready(struct front *front, bool ready)
+{
+	front->unready = !ready;
+}
+
+bool
+front_is_ready(const struct front *front)
+{
+	return !front->unready;
 }
 
 bool

@@ -108,6 +108,7 @@ function_free(struct function *function)
 	scale_command_free(function->command);
 	scaler_done(&function->scaler);
 	scheduler_done(&function->scheduler);
+	account_done(&function->account);
 	function_config_done(&function->own);
 	free(function);
 }

@@ -414,6 +414,7 @@ gateway_free(struct gateway *gateway)
 	}
 	reap(gateway);
 	gateway_free_functions(gateway);
+	account_done(&gateway->account);
 	link_socket_close(gateway->socket, GOODBYE_LINGER_MS);
 	link_context_free(gateway->context);
 	arena_done(&gateway->arena);

@@ -21,6 +21,7 @@
 
 #include <uthash.h>
 
+#include "ingress/account.h"
 #include "ingress/gateway.h"
 #include "ingress/life.h"
 #include "ingress/scale_command.h"
@@ -42,7 +43,9 @@ struct function {
 	struct scheduler scheduler;
 	struct scaler scaler;
 	struct scale_command *command; /* of the exec launcher; NULL: it has none */
+	unsigned desired_seen;         /* by function_scale */
 	int64_t busy_ms;               /* when it had a call last */
+	struct account account;
 	UT_hash_handle hh;
 };
 
@@ -99,6 +102,8 @@ struct gateway {
 	struct function *functions;
 	struct subprocesses *subprocesses; /* borrowed; NULL: nothing is started */
 	uint64_t random;                   /* state, never 0 */
+	struct access_log *access_log; /* borrowed; NULL: no lines */
+	struct account account;        /* of requests without a function */
 	size_t strangers;
 	uint8_t epoch[INGRESS_EPOCH_BYTES];
 	int64_t now_ms;

@@ -15,6 +15,8 @@
 
 #include <uv.h>
 
+#include "ingress/access_log.h"
+#include "ingress/account.h"
 #include "ingress/admin_mhd.h"
 #include "ingress/config.h"
 #include "ingress/front.h"
@@ -44,6 +46,7 @@ struct program {
 	int argc;
 	char **argv;
 	struct subprocesses *subprocesses;
+	struct access_log *access_log; /* NULL: none */
 	struct gateway *gateway;
 	struct front *front;
 	struct admin *admin;
@@ -58,8 +61,10 @@ struct program {
 	uv_signal_t signals[SIGNALS];
 	bool draining;
 	bool restarting; /* WebSockets have been told */
+	bool closing; /* it takes no connections any more */
 	bool ending; /* no call is left: processes of ours are to end */
 	bool stopped;
+	int64_t close_at_ms;
 	int64_t drain_until_ms;
 	int64_t end_until_ms;
 };
@@ -81,7 +86,7 @@ on_idle(uv_idle_t *idle)
 static void
 stop_if_drained(struct program *program)
 {
-	if (!program->draining || program->stopped)
+	if (!program->closing || program->stopped)
 		return;
 	if (now_ms(program) >= program->drain_until_ms && !program->restarting &&
 	    front_websockets(program->front) > 0) {
@@ -118,6 +123,8 @@ turn(struct program *program)
 		uv_idle_stop(&program->idle);
 	for (size_t i = 0; i < program->listeners_count; i++)
 		listener_check(program->listeners[i]);
+	if (program->access_log)
+		access_log_flush(program->access_log);
 	stop_if_drained(program);
 }
 
@@ -141,6 +148,19 @@ on_wakeup(uv_poll_t *poll, int status, int events)
 	(void)events; /* on_check does the work */
 }
 
+/* Nothing new comes in any more. */
+static void
+close_down(struct program *program)
+{
+	program->closing = true;
+	program->drain_until_ms = now_ms(program) + program->config.drain_timeout_ms;
+	for (size_t i = 0; i < program->listeners_count; i++)
+		listener_free(program->listeners[i]);
+	program->listeners_count = 0;
+	gateway_drain(program->gateway);
+	front_drain(program->front);
+}
+
 static void
 on_tick(uv_timer_t *timer)
 {
@@ -149,6 +169,9 @@ on_tick(uv_timer_t *timer)
 	gateway_tick(program->gateway, now_ms(program));
 	front_tick(program->front, now_ms(program));
 	admin_tick(program->admin);
+	if (program->draining && !program->closing &&
+	    now_ms(program) >= program->close_at_ms)
+		close_down(program);
 	for (size_t i = 0; i < program->listeners_count; i++)
 		listener_tick(program->listeners[i]);
 }
@@ -159,14 +182,12 @@ static void
 drain(struct program *program, const char *why)
 {
 	program->draining = true;
-	program->drain_until_ms = now_ms(program) + program->config.drain_timeout_ms;
 	log_event(LOG_INFO, "draining", log_str("why", why),
 	    log_uint("connections", front_clients(program->front)));
-	for (size_t i = 0; i < program->listeners_count; i++)
-		listener_free(program->listeners[i]);
-	program->listeners_count = 0;
-	gateway_drain(program->gateway);
-	front_drain(program->front);
+	front_set_ready(program->front, false);
+	program->close_at_ms = now_ms(program) + program->config.shutdown_delay_ms;
+	if (program->config.shutdown_delay_ms == 0)
+		close_down(program);
 }
 
 static bool
@@ -198,6 +219,25 @@ needs_restart(const struct ingress_config *old, const struct ingress_config *fre
 	    old->stream_memory_bytes_max != fresh->stream_memory_bytes_max;
 }
 
+/* Opens it, or opens it again after somebody has moved it away.  Of one that cannot be
+ * opened the one before goes on. */
+static int
+open_access_log(struct program *program)
+{
+	const char *where = program->config.access_log;
+	struct access_log *fresh = NULL;
+
+	if (strcmp(where, "off") != 0) {
+		fresh = access_log_open(where);
+		if (!fresh)
+			return -errno;
+	}
+	access_log_close(program->access_log);
+	program->access_log = fresh;
+	gateway_set_access_log(program->gateway, fresh);
+	return 0;
+}
+
 /* Loads the configuration again, whole or not at all; no connection is cut. */
 static void
 reload(struct program *program)
@@ -223,6 +263,10 @@ reload(struct program *program)
 	front_reload(program->front);
 	log_init((enum log_level)fresh.log_level, (enum log_format)fresh.log_format,
 	    STDERR_FILENO);
+	int r = open_access_log(program);
+	if (r < 0)
+		log_event(LOG_ERROR, "access log not opened",
+		    log_str("path", fresh.access_log), log_errno("error", r));
 	log_event(LOG_INFO, "configuration loaded");
 }
 
@@ -270,6 +314,8 @@ start(struct program *program)
 	program->gateway = gateway_new(config, &text);
 	if (!program->gateway)
 		return fail(config->shims, text);
+	if (open_access_log(program) < 0)
+		return fail(config->access_log, "access log");
 	program->front = front_new(&program->loop, config, program->gateway, &text);
 	if (!program->front)
 		return fail("front", text);
@@ -300,6 +346,11 @@ write_page(void *arg, const char *method, const char *path, struct text *out)
 {
 	const struct program *program = arg;
 
+	if (strcmp(path, "/metrics") == 0 && strcmp(method, "POST") != 0) {
+		gateway_print_metrics(
+		    program->gateway, front_clients(program->front), out);
+		return (struct admin_page){ 200, METRICS_CONTENT_TYPE, NULL };
+	}
 	return admin_page_write(program->gateway, method, path, out);
 }
 
@@ -368,6 +419,7 @@ stop(struct program *program)
 	front_free(program->front);
 	gateway_free(program->gateway);
 	subprocesses_free(program->subprocesses);
+	access_log_close(program->access_log);
 	admin_free(program->admin);
 	uv_close((uv_handle_t *)&program->gateway_poll, NULL);
 	uv_close((uv_handle_t *)&program->monitor_poll, NULL);

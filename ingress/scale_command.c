@@ -129,6 +129,12 @@ run(struct scale_command *command, const struct setting_list *words, int64_t tim
 	free(environment);
 }
 
+bool
+scale_command_is_told(const struct scale_command *command, unsigned desired)
+{
+	return !command->run && command->told == (int64_t)desired;
+}
+
 void
 scale_command_tick(struct scale_command *command, const struct setting_list *words,
     int64_t timeout_ms, const struct scale_wish *wish, int64_t now_ms)

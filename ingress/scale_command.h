@@ -12,6 +12,7 @@
 #ifndef PORTHOLE_INGRESS_SCALE_COMMAND_H
 #define PORTHOLE_INGRESS_SCALE_COMMAND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -38,6 +39,9 @@ struct scale_command *scale_command_new(
     struct subprocesses *all, const char *function, int64_t quiet_ms, int64_t now_ms);
 /* A run that is under way goes on; nobody hears of its end. */
 void scale_command_free(struct scale_command *command);
+
+/* Is there nothing to do for it? */
+bool scale_command_is_told(const struct scale_command *command, unsigned desired);
 
 /* After a change, and a few times a second.  words are those of the command. */
 void scale_command_tick(struct scale_command *command, const struct setting_list *words,

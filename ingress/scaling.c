@@ -342,6 +342,8 @@ tell_command(struct function *function)
 		function->command =
 		    scale_command_new(function->gateway->subprocesses, function->name,
 			config->scaledown_window_ms, function->gateway->now_ms);
+	if (scale_command_is_told(function->command, function->scaler.desired))
+		return;
 	text_init_growing(&json);
 	function_print_scale(function, &json);
 	struct scale_wish wish = {
@@ -371,6 +373,7 @@ function_scale(struct function *function)
 		act(function, &action);
 	} while (action.kind != SCALER_NOTHING);
 	function->scaling = false;
+	function->desired_seen = function->scaler.desired;
 	tell_command(function);
 }
 

@@ -260,11 +260,31 @@ add_char(struct text *text, enum text_form form, uint32_t code, const char *data
 		add_whole(text, data, bytes);
 }
 
+/* How many bytes from here on no form changes: the most of what there is to write. */
+static size_t
+plain_bytes(const char *data, size_t bytes)
+{
+	size_t at = 0;
+
+	while (at < bytes && data[at] >= ' ' && data[at] <= '~' && data[at] != '"' &&
+	       data[at] != '\\' && data[at] != '&' && data[at] != '<' && data[at] != '>' &&
+	       data[at] != '\'')
+		at++;
+	return at;
+}
+
 void
 text_add_escaped(struct text *text, enum text_form form, const char *more, size_t bytes)
 {
 	for (size_t at = 0; at < bytes;) {
 		uint32_t code;
+		size_t plain = plain_bytes(more + at, bytes - at);
+
+		if (plain > 0) {
+			text_add_bytes(text, more + at, plain);
+			at += plain;
+			continue;
+		}
 		size_t step = text_char_bytes(more + at, bytes - at, &code);
 
 		if (step == 0) {

@@ -342,6 +342,7 @@ def test_rolling_restart(stack):
 def test_what_operators_see(stack, server):
     ingress = serverless(stack, {"hello": hello(), "other": {}})
     shim = stack.start_shim(ingress, "--concurrency", "7", server=server, function="other")
+    wait_until(lambda: [c["state"] for c in containers(ingress)] == ["ready"], "it is ready")
     with Client(ingress.admin) as admin:
         functions = json.loads(admin.ask("GET", "/v1/functions").body)["functions"]
         scale = json.loads(admin.ask("GET", "/v1/functions/Other/scale").body)

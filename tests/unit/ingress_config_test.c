@@ -61,6 +61,7 @@ test_defaults(void **state)
 				      "  \"stderr_in_errors\": false,\n"
 				      "  \"log_level\": \"info\",\n"
 				      "  \"log_format\": \"auto\",\n"
+				      "  \"access_log\": \"stdout\",\n"
 				      "  \"request_head_bytes_max\": 16384,\n"
 				      "  \"request_fields_max\": 128,\n"
 				      "  \"request_target_bytes_max\": 8192,\n"
@@ -88,6 +89,7 @@ test_defaults(void **state)
 				      "  \"link_silent_timeout_ms\": 10000,\n"
 				      "  \"link_closed_timeout_ms\": 1000,\n"
 				      "  \"stream_memory_bytes_max\": 268435456,\n"
+				      "  \"shutdown_delay_ms\": 0,\n"
 				      "  \"drain_timeout_ms\": 30000,\n"
 				      "  \"functions\": {}\n"
 				      "}\n");
