@@ -487,15 +487,19 @@ on_websocket_event(struct exchange *exchange, const Porthole__Event *event,
     struct payload *payload, size_t head_bytes_max)
 {
 	const Porthole__WebsocketAccept *accept = event->websocket_accept;
+	const char *wrong;
 
 	switch (event->kind_case) {
 	case PORTHOLE__EVENT__KIND_WEBSOCKET_ACCEPT:
 		link_call_consume(&exchange->call, event_cost(event));
 		if (headers_written_bytes(accept->headers, accept->n_headers) > head_bytes_max)
 			return "a header over the limit";
+		wrong = exchange->ops->on_accept(exchange, accept);
+		if (wrong)
+			return wrong; /* it is answered like any request */
 		exchange->state = EXCHANGE_ANSWERING;
 		exchange->answer.status = 101;
-		return exchange->ops->on_accept(exchange, accept);
+		return NULL;
 	case PORTHOLE__EVENT__KIND_WEBSOCKET_SEND:
 		exchange->ops->on_message(
 		    exchange, event->websocket_send, payload, event_cost(event));
