@@ -73,6 +73,7 @@ client_new(struct front *front, int fd, const struct sockaddr_storage *address)
 		print_address(&server, client->server_address, &client->server_port);
 	request_reader_init(&client->reader, front_request_limits(front));
 	buf_init(&client->input, CLIENT_READ_BYTES);
+	buf_init(&client->output, CLIENT_OUTPUT_BYTES_MAX);
 	return client;
 }
 
@@ -84,14 +85,27 @@ client_free(struct client *client)
 	assert(!client->exchange && !client->resuming);
 	request_reader_done(&client->reader);
 	buf_done(&client->input);
+	buf_done(&client->output);
 	free(client);
 }
 
 bool
 client_write_raw(struct client *client, const char *bytes, size_t count)
 {
-	return send(client->fd, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT) ==
-	    (ssize_t)count;
+	ssize_t sent = 0;
+
+	if (!client->writing_raw)
+		sent = send(client->fd, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (sent < 0 && errno != EAGAIN && errno != EINTR)
+		return false;
+	sent = sent < 0 ? 0 : sent;
+	if ((size_t)sent == count)
+		return true;
+	if (buf_add(&client->output, bytes + sent, count - (size_t)sent) < 0)
+		return false;
+	if (!client->writing_raw)
+		front_watch_output(client->front, client, true);
+	return true;
 }
 
 static bool
@@ -416,6 +430,7 @@ begin(struct client *client)
 	client->keep_alive = head->keep_alive && !front_is_draining(front);
 	client->http_1_0 = head->minor_version == 0;
 	client->wants_continue = head->expect_continue;
+	client->continue_ms = 0;
 	client->wants_trailers = head->te_trailers;
 	exchange->head_request = is_head(head);
 	exchange->idempotent = method_is_idempotent(head->method, head->method_bytes);
@@ -476,6 +491,7 @@ send_piece(struct client *client, const char *data, size_t bytes, bool last)
 	    (bytes == 0 && !last))
 		return;
 	client->body_bytes += bytes;
+	client->wants_continue = false; /* it did not wait */
 	int64_t bytes_max = front_config(client->front)->request_body_bytes_max;
 	if (bytes_max > 0 && client->body_bytes > (uint64_t)bytes_max) {
 		gateway_fail(front_gateway(client->front), exchange, ERROR_BODY_TOO_LARGE,
@@ -632,6 +648,36 @@ client_on_readable(struct client *client)
 	client_read_body(client);
 }
 
+void
+client_on_writable(struct client *client)
+{
+	struct exchange *exchange = client->exchange;
+	ssize_t sent;
+
+	if (!client->writing_raw || client->state == CLIENT_CLOSING)
+		return;
+	do
+		sent = send(client->fd, buf_data(&client->output), buf_bytes(&client->output),
+		    MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (sent < 0 && errno == EINTR);
+	if (sent < 0 && errno == EAGAIN)
+		return;
+	if (sent < 0) {
+		client_close(client, "it does not take an interim answer");
+		return;
+	}
+	buf_consume(&client->output, (size_t)sent);
+	if (buf_bytes(&client->output) > 0)
+		return; /* the socket is full again, and the watch tells of room again */
+	buf_done(&client->output);
+	front_watch_output(client->front, client, false);
+	if (!exchange)
+		return;
+	exchange_interim_written(exchange);
+	gateway_touch(front_gateway(client->front), exchange);
+	front_resume(client->front, client);
+}
+
 /* ---- libmicrohttpd reads */
 
 static ssize_t
@@ -759,6 +805,48 @@ client_on_response_done(struct client *client, bool complete)
 		client_close(client, "the gateway stops");
 }
 
+/* ---- interim answers */
+
+/* 100, by our own word. */
+static void
+say_continue(struct client *client)
+{
+	static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
+
+	client->wants_continue = false;
+	if (!client_write_raw(client, line, sizeof(line) - 1))
+		client_close(client, "it does not take an interim answer");
+}
+
+/* The head of an interim answer; false: it is over the limit of a head. */
+static bool
+interim_head(struct buf *out, unsigned status, const struct field *fields, size_t count)
+{
+	char line[64];
+	int bytes =
+	    snprintf(line, sizeof(line), "HTTP/1.1 %u %s\r\n", status, front_phrase(status));
+	bool fits = buf_add(out, line, (size_t)bytes) == 0;
+
+	for (size_t i = 0; fits && i < count; i++)
+		fits = buf_add(out, fields[i].name, fields[i].name_bytes) == 0 &&
+		    buf_add(out, ": ", 2) == 0 &&
+		    buf_add(out, fields[i].value, fields[i].value_bytes) == 0 &&
+		    buf_add(out, "\r\n", 2) == 0;
+	return fits && buf_add(out, "\r\n", 2) == 0;
+}
+
+/* Is this interim answer for the client?  HTTP/1.0 knows none (RFC 9110 section 15.2), and
+ * 100 is for those who wait for it. */
+static bool
+takes_interim(struct client *client, unsigned status)
+{
+	if (!client || client->state != CLIENT_ACTIVE || client->http_1_0 || client->responding)
+		return false;
+	if (status == 100 && !client->wants_continue)
+		return false;
+	return true;
+}
+
 /* ---- deadlines */
 
 static void
@@ -786,8 +874,11 @@ tick_body(struct client *client, int64_t now_ms)
 
 	if (!wants_input(client))
 		return;
-	if (exchange_room_bytes(exchange) == 0) {
-		client->input_ms = now_ms; /* it is we who do not read */
+	if (client->wants_continue && client->continue_ms && now_ms >= client->continue_ms)
+		say_continue(client);
+	/* It is we who do not read, or have not told it to go on. */
+	if (exchange_room_bytes(exchange) == 0 || client->wants_continue) {
+		client->input_ms = now_ms;
 		return;
 	}
 	if (now_ms - client->input_ms < front_config(client->front)->body_idle_timeout_ms)
@@ -805,7 +896,7 @@ tick_output(struct client *client, int64_t now_ms)
 	int64_t timeout_ms = front_config(client->front)->client_stall_timeout_ms;
 
 	/* Suspended: the response waits for the server, not for the client. */
-	if (!client->responding || client->suspended) {
+	if (!client->writing_raw && (!client->responding || client->suspended)) {
 		client->output_ms = now_ms;
 		return;
 	}
@@ -861,7 +952,6 @@ on_room(struct exchange *exchange)
 static void
 on_sent(struct exchange *exchange)
 {
-	static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
 	struct client *client = exchange->client;
 
 	if (!client)
@@ -870,12 +960,7 @@ on_sent(struct exchange *exchange)
 	 * anything, perhaps of another client's read: ours goes on when libmicrohttpd asks. */
 	if (client->handled && wants_input(client) && exchange_room_bytes(exchange) > 0)
 		front_resume(client->front, client);
-	if (!client->wants_continue || client->responding)
-		return;
-	client->wants_continue = false;
-	if (client->body_bytes == 0 && !exchange->request_whole &&
-	    !client_write_raw(client, line, sizeof(line) - 1))
-		client->peer_closed = true;
+	client->continue_ms = front_now_ms(client->front) + CLIENT_CONTINUE_MS;
 }
 
 static void
@@ -884,25 +969,19 @@ on_interim(struct exchange *exchange, unsigned status, const struct field *field
 {
 	struct client *client = exchange->client;
 	struct buf head;
-	char line[64];
-	bool fits;
 
-	/* 100 is said by us; HTTP/1.0 knows no interim responses (RFC 9110 section 15.2). */
-	if (!client || client->http_1_0 || client->responding || !client->suspended ||
-	    status == 100)
-		return;
-	buf_init(&head, (size_t)front_config(client->front)->response_head_bytes_max);
-	int bytes = snprintf(line, sizeof(line), "HTTP/1.1 %u \r\n", status);
-	fits = buf_add(&head, line, (size_t)bytes) == 0;
-	for (size_t i = 0; fits && i < count; i++)
-		fits = buf_add(&head, fields[i].name, fields[i].name_bytes) == 0 &&
-		    buf_add(&head, ": ", 2) == 0 &&
-		    buf_add(&head, fields[i].value, fields[i].value_bytes) == 0 &&
-		    buf_add(&head, "\r\n", 2) == 0;
-	if (fits && buf_add(&head, "\r\n", 2) == 0 &&
-	    !client_write_raw(client, buf_data(&head), buf_bytes(&head)))
-		client_close(client, "the client does not read");
-	buf_done(&head);
+	if (takes_interim(client, status)) {
+		buf_init(&head,
+		    (size_t)front_config(client->front)->response_head_bytes_max);
+		if (status == 100)
+			client->wants_continue = false;
+		if (interim_head(&head, status, fields, count) &&
+		    !client_write_raw(client, buf_data(&head), buf_bytes(&head)))
+			client_close(client, "it does not take an interim answer");
+		buf_done(&head);
+	}
+	if (!client || !client->writing_raw)
+		exchange_interim_written(exchange);
 }
 
 const struct exchange_ops client_exchange_ops = {

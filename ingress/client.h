@@ -22,6 +22,7 @@
 #include "ingress/exchange.h"
 #include "ingress/request_reader.h"
 #include "proto/base/buf.h"
+#include "proto/limits.h"
 
 struct front;
 struct lane;
@@ -30,8 +31,13 @@ struct MHD_Response;
 
 /* What libmicrohttpd is shown in place of a head fits in this. */
 #define CLIENT_SHOWN_BYTES_MAX 128
+/* How long a client that expects 100 waits for the server to say it, or to refuse, before
+ * we do: servers need not (RFC 9110 section 10.1.1). */
+#define CLIENT_CONTINUE_MS 1000
 /* Bytes read from a socket in one go. */
 #define CLIENT_READ_BYTES (64 * 1024)
+/* Interim answers that wait for the socket; their credit bounds them before this does. */
+#define CLIENT_OUTPUT_BYTES_MAX (2 * STREAM_WINDOW_BYTES_MAX)
 /* Text of an address with its NUL: INET6_ADDRSTRLEN. */
 #define CLIENT_ADDRESS_BYTES 46
 
@@ -49,12 +55,14 @@ struct client {
 	enum client_state state;
 	struct request_reader reader;
 	struct buf input; /* read and not yet looked at: the next request of a pipeline */
+	struct buf output; /* raw, and not yet taken by the socket */
 	struct exchange *exchange;
 	uint64_t body_bytes;  /* of this request, so far */
 	uint64_t requests;    /* begun on this connection */
 	int64_t idle_since_ms;
 	int64_t head_since_ms; /* first byte of a head that is not whole; 0: none */
 	int64_t late_ms;       /* refused with 408, still open for its reader; 0: not */
+	int64_t continue_ms;   /* 100 is said then, if nobody has said anything; 0: not yet sent */
 	int64_t input_ms;      /* last byte of a body */
 	int64_t output_ms;     /* last progress of a response */
 	uint64_t output_progress; /* of the socket, when it was last looked at */
@@ -69,9 +77,10 @@ struct client {
 	bool unframed;        /* the response ends with the connection */
 	bool peer_closed;     /* FIN has come */
 	bool reading_body;    /* the watch tells of incoming bytes */
+	bool writing_raw;     /* output waits for the socket; the watch tells of room */
 	bool keep_alive;      /* of the current request */
 	bool http_1_0;
-	bool wants_continue;  /* 100 is still to be said */
+	bool wants_continue;  /* it waits for 100 before it sends its body */
 	bool wants_trailers;
 	unsigned port; /* 0: not an IP socket */
 	unsigned server_port;
@@ -89,8 +98,9 @@ void client_free(struct client *client);
  */
 ssize_t client_on_read(struct client *client, void *out, size_t bytes);
 
-/* The watch saw bytes, or the client's end of the connection. */
+/* The watch saw bytes, room for some, or the client's end of the connection. */
 void client_on_readable(struct client *client);
+void client_on_writable(struct client *client);
 void client_on_peer_closed(struct client *client);
 
 /* There may be credit for more of the request's body. */
@@ -109,9 +119,8 @@ void client_break_answer(struct client *client);
 /* Deadlines. */
 void client_tick(struct client *client, int64_t now_ms);
 
-/* Bytes of ours on the socket while libmicrohttpd has nothing to write there.  They are
- * few: a socket that does not take them all at once is that of a client who does not
- * read.  False: close it. */
+/* Bytes of ours on the socket while libmicrohttpd has nothing to write there.  What the
+ * socket does not take waits in output, and the answer behind it.  False: close it. */
 bool client_write_raw(struct client *client, const char *bytes, size_t count);
 
 /* Is the watch to tell of incoming bytes? */

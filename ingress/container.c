@@ -472,10 +472,12 @@ on_failed(struct exchange *exchange, const Porthole__CallFailed *failed)
 }
 
 static void
-on_informational(struct exchange *exchange, const Porthole__HttpInformational *event)
+on_informational(struct exchange *exchange, const Porthole__HttpInformational *event,
+    uint64_t cost_bytes)
 {
 	struct answer_fields fields = { 0 };
 
+	exchange->interim_cost_bytes += cost_bytes;
 	answer_fields_copy(&fields, event->headers, event->n_headers, forward_response);
 	exchange->ops->on_interim(exchange, event->status, fields.fields, fields.count);
 	answer_fields_done(&fields);
@@ -544,8 +546,8 @@ on_event(void *arg, struct link_call *call, const Porthole__Event *event,
 	stream_out_stop_keeping(&call->out);
 	switch (event->kind_case) {
 	case PORTHOLE__EVENT__KIND_HTTP_RESPONSE_INFORMATIONAL:
-		link_call_consume(call, event_cost(event));
-		on_informational(exchange, event->http_response_informational);
+		on_informational(
+		    exchange, event->http_response_informational, event_cost(event));
 		return;
 	case PORTHOLE__EVENT__KIND_HTTP_RESPONSE_START:
 	case PORTHOLE__EVENT__KIND_WEBSOCKET_HTTP_RESPONSE_START: /* of the same type */

@@ -292,6 +292,15 @@ exchange_answer_text(struct exchange *exchange, unsigned status, const char *tex
 	exchange->ops->on_answer(exchange);
 }
 
+void
+exchange_interim_written(struct exchange *exchange)
+{
+	if (exchange->interim_cost_bytes == 0)
+		return;
+	link_call_consume(&exchange->call, exchange->interim_cost_bytes);
+	exchange->interim_cost_bytes = 0;
+}
+
 static size_t
 filter_trailers(const struct field *fields, size_t count, struct field *out)
 {

@@ -76,7 +76,8 @@ struct answer {
 struct exchange_ops {
 	/* There is more to take: a head, body, the end, or a failure. */
 	void (*on_answer)(struct exchange *exchange);
-	/* The server answered 1xx.  fields are borrowed. */
+	/* The server answered 1xx.  fields are borrowed.  exchange_interim_written follows, now
+	 * or later. */
 	void (*on_interim)(struct exchange *exchange, unsigned status,
 	    const struct field *fields, size_t count);
 	/* There is credit for more of the request's body. */
@@ -110,6 +111,7 @@ struct exchange {
 	bool head_request;    /* HEAD: the answer has no body */
 	bool request_whole;   /* its last http.request has been appended */
 	bool request_stopped; /* the server reads no more of it */
+	uint64_t interim_cost_bytes; /* of 1xx that the client's side has not written yet */
 	bool cold;            /* it waited for a container to be ready */
 	bool local;           /* it is about this gateway itself */
 	uint8_t container_id[CONTAINER_ID_BYTES]; /* that had it last, with sent_ms */
@@ -170,6 +172,10 @@ size_t exchange_take_body(struct exchange *exchange, void *out, size_t bytes_max
 /* Copies all that is there.  The copy waits for the client in our memory: it stays on the
  * stream's budget until the exchange is freed. */
 size_t exchange_take_all(struct exchange *exchange, void *out);
+
+/* All interim answers so far are with the client's socket, or nobody wants them: their
+ * credit goes back. */
+void exchange_interim_written(struct exchange *exchange);
 
 /* Does the answer allow a body at all?  Source: RFC 9112 section 6.3. */
 bool exchange_answer_has_body(const struct exchange *exchange);

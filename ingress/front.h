@@ -74,6 +74,8 @@ char *front_scratch(struct front *front);
 /* The value of a Date field now; valid until the next call.  Source: RFC 9110 section
  * 5.6.7. */
 const char *front_date(struct front *front);
+/* What a status line says behind the number; "" if the status has no name. */
+const char *front_phrase(unsigned status);
 /* 16 bytes that nobody can guess. */
 void front_random(struct front *front, unsigned char out[16]);
 
@@ -81,6 +83,8 @@ void front_random(struct front *front, unsigned char out[16]);
 void front_resume(struct front *front, struct client *client);
 /* The watch is to tell of incoming bytes, or only of the end. */
 void front_watch_input(struct front *front, struct client *client, bool on);
+/* ... and once of room for outgoing ones. */
+void front_watch_output(struct front *front, struct client *client, bool on);
 /* Goes on reading from the client's socket after it has been closed, and throws away what
  * comes: otherwise the client's kernel may throw away the answer (RFC 9112 section 9.6). */
 void front_linger(struct front *front, int fd);

@@ -174,6 +174,14 @@ front_date(struct front *front)
 	return front->date;
 }
 
+const char *
+front_phrase(unsigned status)
+{
+	const char *phrase = MHD_get_reason_phrase_for(status);
+
+	return phrase ? phrase : "";
+}
+
 void
 front_random(struct front *front, unsigned char out[16])
 {
@@ -487,7 +495,8 @@ handle(void *arg, struct MHD_Connection *connection, const char *url, const char
 		client_read_body(client); /* there may be more credit: client.c, on_sent */
 	if (client->state != CLIENT_ACTIVE)
 		return MHD_NO;
-	if (has_answer(client->exchange))
+	/* client_on_writable goes on, when what came before it is out. */
+	if (has_answer(client->exchange) && !client->writing_raw)
 		return respond(client);
 	suspend(client);
 	return MHD_YES;
@@ -672,10 +681,14 @@ run_lane(struct lane *lane)
 /* ---- clients */
 
 static int
-watch(struct front *front, int operation, struct client *client, uint32_t events)
+watch(struct front *front, int operation, struct client *client)
 {
-	struct epoll_event event = { .events = events | EPOLLRDHUP | EPOLLET,
-		.data.ptr = client };
+	struct epoll_event event = { .events = EPOLLRDHUP | EPOLLET, .data.ptr = client };
+
+	if (client->reading_body)
+		event.events |= EPOLLIN;
+	if (client->writing_raw)
+		event.events |= EPOLLOUT;
 
 	return epoll_ctl(front->watch_fd, operation, client->fd, &event);
 }
@@ -683,8 +696,19 @@ watch(struct front *front, int operation, struct client *client, uint32_t events
 void
 front_watch_input(struct front *front, struct client *client, bool on)
 {
-	if (watch(front, EPOLL_CTL_MOD, client, on ? EPOLLIN : 0) == 0)
-		client->reading_body = on;
+	bool before = client->reading_body;
+
+	client->reading_body = on;
+	if (watch(front, EPOLL_CTL_MOD, client) < 0)
+		client->reading_body = before;
+}
+
+void
+front_watch_output(struct front *front, struct client *client, bool on)
+{
+	client->writing_raw = on;
+	if (!client->moving && watch(front, EPOLL_CTL_MOD, client) < 0)
+		client_close(client, "it cannot be watched");
 }
 
 /* Hands the client's socket to libmicrohttpd, which closes it if it does not take it. */
@@ -719,7 +743,7 @@ front_add(
 	}
 	client = client_new(front, fd, address);
 	client->lane = lane;
-	if (watch(front, EPOLL_CTL_ADD, client, 0) < 0) {
+	if (watch(front, EPOLL_CTL_ADD, client) < 0) {
 		client_free(client);
 		close(fd);
 		return;
@@ -749,7 +773,7 @@ settle_moved(struct front *front)
 		client->connection = NULL;
 		client->lane = lane;
 		if (!lane || getpeername(client->fd, (struct sockaddr *)&address, &bytes) < 0 ||
-		    watch(front, EPOLL_CTL_ADD, client, 0) < 0) {
+		    watch(front, EPOLL_CTL_ADD, client) < 0) {
 			int fd = client->fd;
 
 			if (lane)
@@ -788,8 +812,12 @@ read_watch(struct front *front)
 
 			if (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 				client_on_peer_closed(client);
-			else
-				client_on_readable(client);
+			else {
+				if (events[i].events & EPOLLOUT)
+					client_on_writable(client);
+				if (events[i].events & EPOLLIN)
+					client_on_readable(client);
+			}
 		}
 	} while (count == WATCH_EVENTS);
 }

@@ -201,13 +201,12 @@ response_write_raw(struct client *client)
 	struct exchange *exchange = client->exchange;
 	const struct answer_fields *head = &exchange->answer.head;
 	unsigned status = exchange->answer.status;
-	const char *phrase = MHD_get_reason_phrase_for(status);
 	char cookie[AFFINITY_COOKIE_BYTES_MAX];
 	struct text text;
 	bool has_date = false;
 
 	text_init_growing(&text);
-	text_addf(&text, "HTTP/1.1 %u %s\r\n", status, phrase ? phrase : "");
+	text_addf(&text, "HTTP/1.1 %u %s\r\n", status, front_phrase(status));
 	for (size_t i = 0; i < head->count; i++) {
 		has_date = has_date || field_is(&head->fields[i], "Date");
 		text_addf(&text, "%s: %s\r\n", head->fields[i].name, head->fields[i].value);

@@ -245,6 +245,7 @@ write_head(struct call *call, const Porthole__HttpScope *scope)
 		.fields_count = count,
 		.host = relay_host_header(call->relay),
 		.te_trailers = scope->te_trailers,
+		.expect_continue = scope->expect_continue,
 	};
 	int r = 0;
 
@@ -769,6 +770,9 @@ finish_answer(struct call *call, const struct gathered *got)
 		if (call->promised_trailers)
 			send_trailers(call, NULL, 0); /* none came */
 	}
+	/* Its connection closes with the rest of the request unread. */
+	if (!call->request_whole)
+		link_call_stop(&call->link_call);
 	call->reusable = true;
 	end_call(call);
 }

@@ -14,8 +14,8 @@
 
 /* More than any of the lines that we make ourselves, all together: Host with the
  * fallback, Content-Length with 20 digits or Transfer-Encoding, TE and Connection, or
- * what a WebSocket takes. */
-#define OWN_LINES_BYTES_MAX 280
+ * what a WebSocket takes, and Expect. */
+#define OWN_LINES_BYTES_MAX 304
 
 /* 16 hexadecimal digits and CRLF. */
 #define CHUNK_LINE_BYTES_MAX 18
@@ -37,6 +37,8 @@ kind_of(const struct field *f)
 		return field_is(f, "TE") ? KIND_HOP : KIND_PLAIN;
 	case 4:
 		return field_is(f, "Host") ? KIND_HOST : KIND_PLAIN;
+	case 6:
+		return field_is(f, "Expect") ? KIND_HOP : KIND_PLAIN;
 	case 7:
 		return field_is(f, "Upgrade") ? KIND_HOP : KIND_PLAIN;
 	case 10:
@@ -241,6 +243,10 @@ put_fields(char *at, const struct request_head *head, const struct survey *seen)
 		at = put(at, head->websocket_key, strlen(head->websocket_key));
 		at = PUT_LITERAL(at, "\r\n");
 	}
+	/* RFC 9110 section 10.1.1: never without a body. */
+	if (head->expect_continue &&
+	    (head->body == REQUEST_BODY_CHUNKED || head->body_bytes > 0))
+		at = PUT_LITERAL(at, "Expect: 100-continue\r\n");
 	return at;
 }
 

@@ -3,7 +3,7 @@
  *
  * Builds the head, and the frame around the pieces of a chunked body.  Order,
  * duplicates and letter case of the fields stay as they came.  What belongs to one
- * connection is not passed on but made here: the fields Connection, Keep-Alive,
+ * connection is not passed on but made here: the fields Connection, Expect, Keep-Alive,
  * Proxy-Connection, TE, Transfer-Encoding, Upgrade and those that Connection names
  * are dropped, and Content-Length is written anew, once, from the framing asked for.
  * Names and values were checked before they came here; they are checked again, since
@@ -49,6 +49,7 @@ struct request_head {
 	uint64_t body_bytes; /* for REQUEST_BODY_LENGTH */
 	enum request_body body;
 	bool te_trailers; /* the client takes trailers: say so to the server */
+	bool expect_continue; /* it waits for 100 before it sends its body: say so */
 	/* Asks for a WebSocket, with this Sec-WebSocket-Key (24 bytes); NULL: it does not.
 	 * Not together with te_trailers. */
 	const char *websocket_key;

@@ -1324,7 +1324,7 @@ test_an_early_answer_ends_the_call(void **state)
 	send_body(f, piece, sizeof(piece), true, NULL, NULL);
 	int fd = server_accept(f);
 	server_send(fd, "HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nno");
-	assert_said(f, "start:413[Content-Length: 2] end ");
+	assert_said(f, "stop start:413[Content-Length: 2] end ");
 	assert_int_equal(backend_idle(f->relay.backend), 0);
 	/* What still comes costs nothing. */
 	for (int i = 0; i < 20; i++) {

@@ -100,9 +100,7 @@ static const struct request requests[] = {
 	    1, NULL, false,
 	    "DELETE / HTTP/1.1\r\nContent-Length: 1\r\nHost: a\r\n\r\n" },
 	{ "chunked", "POST", "/", { "Host=a", "Expect=100-continue" }, CHUNKED, 0, NULL,
-	    false,
-	    "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
-	    "Transfer-Encoding: chunked\r\n\r\n" },
+	    false, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" },
 	{ "chunked in its place", "GET", "/",
 	    { "transfer-encoding=chunked", "Host=a", "Content-Length=5" }, CHUNKED, 0,
 	    NULL, false,
@@ -188,6 +186,47 @@ test_every_request(void **state)
 		    memcmp(buf_data(&b) + 1, expect, strlen(expect)) != 0)
 			fail_msg("%s: %d, %.*s", request->title, r, (int)buf_bytes(&b),
 			    buf_data(&b));
+		buf_done(&b);
+	}
+}
+
+/* Said only where a body follows: RFC 9110 section 10.1.1. */
+static void
+test_expect_is_written_from_what_is_asked_for(void **state)
+{
+	static const struct {
+		enum request_body body;
+		uint64_t body_bytes;
+		const char *expect;
+	} cases[] = {
+		{ CHUNKED, 0,
+		    "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+		    "Expect: 100-continue\r\n\r\n" },
+		{ LENGTH, 7,
+		    "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\n"
+		    "Expect: 100-continue\r\n\r\n" },
+		{ LENGTH, 0, "POST / HTTP/1.1\r\nHost: a\r\n\r\n" },
+		{ NONE, 0, "POST / HTTP/1.1\r\nHost: a\r\n\r\n" },
+	};
+	struct field host = { "Host", 4, "a", 1 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct request_head head = { .method = "POST",
+			.method_bytes = 4,
+			.target = "/",
+			.target_bytes = 1,
+			.fields = &host,
+			.fields_count = 1,
+			.body = cases[i].body,
+			.body_bytes = cases[i].body_bytes,
+			.expect_continue = true };
+		struct buf b;
+
+		buf_init(&b, 4096);
+		assert_int_equal(request_writer_head(&head, &b), 0);
+		assert_int_equal(buf_bytes(&b), strlen(cases[i].expect));
+		assert_memory_equal(buf_data(&b), cases[i].expect, buf_bytes(&b));
 		buf_done(&b);
 	}
 }
@@ -316,6 +355,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_request),
+		cmocka_unit_test(test_expect_is_written_from_what_is_asked_for),
 		cmocka_unit_test(test_nul_is_refused_everywhere),
 		cmocka_unit_test(test_a_head_over_the_cap_adds_nothing),
 		cmocka_unit_test(test_chunks),
