@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "ingress/access_log.h"
+#include "ingress/client.h"
 #include "ingress/gateway_tables.h"
 #include "ingress/process_metrics.h"
 #include "ingress/request_reader.h"
@@ -16,7 +17,7 @@
 /* What is kept of a request until its line is written: the three texts follow each
  * other. */
 struct account_line {
-	const char *remote; /* borrowed: the client outlives its exchange */
+	char remote[CLIENT_ADDRESS_BYTES];
 	size_t method_bytes;
 	size_t host_bytes;
 	size_t target_bytes;
@@ -54,7 +55,7 @@ account_begin(struct gateway *gateway, struct exchange *exchange,
 	if (!gateway->access_log)
 		return;
 	line = xmalloc(sizeof(*line) + head->method_bytes + host + target);
-	line->remote = remote;
+	snprintf(line->remote, sizeof(line->remote), "%s", remote);
 	line->method_bytes = head->method_bytes;
 	line->host_bytes = host;
 	line->target_bytes = target;

@@ -210,6 +210,16 @@ gateway_route(struct gateway *gateway, struct exchange *exchange,
 		find_affinity(exchange, request);
 }
 
+bool
+gateway_print_cookie(
+    const struct exchange *exchange, char out[AFFINITY_COOKIE_BYTES_MAX])
+{
+	if (!exchange->affinity_value[0] || !exchange->function->config->affinity_cookie)
+		return false; /* or it is another configuration by now */
+	affinity_print_cookie(exchange->function->config, exchange->affinity_value, out);
+	return true;
+}
+
 const char *
 function_name(const struct function *function)
 {

@@ -26,6 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "ingress/account.h"
 #include "ingress/client.h"
 #include "ingress/gateway.h"
 #include "ingress/lingerer.h"
@@ -267,6 +268,12 @@ del_websocket(struct front *front, struct websocket *websocket)
 	if (websocket->next)
 		websocket->next->previous = websocket->previous;
 	front->websockets_count--;
+	account_finish(front->gateway, websocket->exchange,
+	    &(struct account_end){ .status = 101,
+	        .received_bytes = websocket->received_bytes,
+	        .sent_bytes = websocket->sent_bytes,
+	        .complete = websocket->client_closed || websocket->end_seen },
+	    front->now_ms);
 	websocket_free(websocket);
 }
 

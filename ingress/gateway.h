@@ -78,6 +78,10 @@ struct gateway_request {
 void gateway_route(struct gateway *gateway, struct exchange *exchange,
     const struct gateway_request *request, int64_t now_ms);
 const char *function_name(const struct function *function);
+/* The cookie by which the next calls of the client come to the same container, as the value
+ * of a Set-Cookie field; false: it needs none. */
+bool gateway_print_cookie(
+    const struct exchange *exchange, char out[AFFINITY_COOKIE_BYTES_MAX]);
 const struct function_config *function_config(const struct function *function);
 
 /* Takes an exchange that has been routed and whose scope has been appended: to a container,

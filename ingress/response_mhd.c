@@ -131,21 +131,6 @@ error_response(struct client *client)
 	return response;
 }
 
-/* The cookie by which the next calls of this client come to the same container. */
-static bool
-print_cookie(const struct exchange *exchange, char out[AFFINITY_COOKIE_BYTES_MAX])
-{
-	const struct function_config *config;
-
-	if (!exchange->affinity_value[0] || exchange->answer.status == 0)
-		return false;
-	config = function_config(exchange->function);
-	if (!config->affinity_cookie) /* it is another configuration by now */
-		return false;
-	affinity_print_cookie(config, exchange->affinity_value, out);
-	return true;
-}
-
 struct MHD_Response *
 response_make(struct client *client, MHD_ContentReaderCallback read_body)
 {
@@ -157,7 +142,8 @@ response_make(struct client *client, MHD_ContentReaderCallback read_body)
 	if (!response)
 		return NULL;
 	add_header(response, "X-Request-Id", client->exchange->request_id);
-	if (print_cookie(client->exchange, cookie))
+	if (client->exchange->answer.status != 0 &&
+	    gateway_print_cookie(client->exchange, cookie))
 		add_header(response, "Set-Cookie", cookie);
 	if (client->close_after)
 		add_header(response, "Connection", "close");
@@ -217,7 +203,7 @@ response_write_raw(struct client *client)
 		text_add(&text, "Connection: close\r\n");
 	else if (client->http_1_0)
 		text_add(&text, "Connection: keep-alive\r\n");
-	if (print_cookie(exchange, cookie))
+	if (gateway_print_cookie(exchange, cookie))
 		text_addf(&text, "Set-Cookie: %s\r\n", cookie);
 	text_addf(&text, "X-Request-Id: %s\r\n\r\n", exchange->request_id);
 	bool written = client_write_raw(client, text.data, text.bytes);

@@ -196,6 +196,7 @@ static void
 put_101(struct websocket *websocket, const Porthole__WebsocketAccept *accept)
 {
 	struct answer_fields fields = { 0 };
+	char cookie[AFFINITY_COOKIE_BYTES_MAX];
 	struct text head;
 
 	text_init_growing(&head);
@@ -215,6 +216,8 @@ put_101(struct websocket *websocket, const Porthole__WebsocketAccept *accept)
 		text_addf(
 		    &head, "%s: %s\r\n", fields.fields[i].name, fields.fields[i].value);
 	answer_fields_done(&fields);
+	if (gateway_print_cookie(websocket->exchange, cookie))
+		text_addf(&head, "Set-Cookie: %s\r\n", cookie);
 	text_addf(&head, "X-Request-Id: %s\r\n\r\n", websocket->exchange->request_id);
 	websocket_pipe_put(&websocket->pipe, head.data, head.bytes);
 	text_done(&head);
@@ -229,6 +232,7 @@ websocket_on_accept(struct exchange *exchange, const Porthole__WebsocketAccept *
 		return "a subprotocol that the client did not offer";
 	put_101(websocket, accept);
 	websocket->accepted = true;
+	exchange->answered_ms = front_now_ms(websocket->front);
 	if (websocket->is_deflate) {
 		websocket_deflate_init(&websocket->deflate,
 		    front_deflate(websocket->front), WEBSOCKET_SERVER,
@@ -324,8 +328,10 @@ write_out(struct websocket *websocket)
 		bool gone = written < 0 && errno != EAGAIN && errno != EINTR;
 		websocket_pipe_wrote(
 		    pipe, data, bytes, written > 0 ? (size_t)written : 0);
-		if (written > 0)
+		if (written > 0) {
 			websocket->output_ms = front_now_ms(websocket->front);
+			websocket->sent_bytes += (uint64_t)written;
+		}
 		if (gone)
 			return false;
 		if (written < 0 || (size_t)written < bytes)
@@ -436,6 +442,7 @@ read_in(struct websocket *websocket)
 		}
 		websocket->heard_ms = front_now_ms(websocket->front);
 		websocket->pinged = false;
+		websocket->received_bytes += (uint64_t)bytes;
 		websocket_pipe_read(pipe, scratch, (size_t)bytes);
 		look_at_end(websocket);
 		if ((size_t)bytes < room)

@@ -60,6 +60,8 @@ struct websocket {
 	int fd;
 	int events; /* that are watched */
 	uv_poll_t poll;
+	uint64_t received_bytes; /* of frames */
+	uint64_t sent_bytes;     /* with the head of the handshake's answer */
 	int64_t heard_ms;
 	int64_t output_ms; /* last progress of what is written */
 	uint64_t output_progress;

@@ -230,6 +230,18 @@ succeed(struct readiness *r)
 	r->ops->on_ready(r->ops_arg, &address.name, address.bytes);
 }
 
+/* So much shorter than what has passed that nobody waits much longer than the server
+ * takes, and a server that takes long is not asked all the time. */
+static uint64_t
+pause_ms(const struct readiness *r)
+{
+	uint64_t pause = (uv_now(r->loop) - r->started_at) / READINESS_PAUSE_PART;
+
+	if (pause < READINESS_PAUSE_MIN_MS)
+		return READINESS_PAUSE_MIN_MS;
+	return pause < READINESS_PAUSE_MAX_MS ? pause : READINESS_PAUSE_MAX_MS;
+}
+
 /* The first address tells best what is wrong: the others may not even exist. */
 static void
 go_on(struct readiness *r, int error)
@@ -240,10 +252,7 @@ go_on(struct readiness *r, int error)
 		try_address(r);
 		return;
 	}
-	uv_timer_start(&r->step, on_step, r->pause_ms, 0);
-	r->pause_ms *= 2;
-	if (r->pause_ms > READINESS_PAUSE_MAX_MS)
-		r->pause_ms = READINESS_PAUSE_MAX_MS;
+	uv_timer_start(&r->step, on_step, pause_ms(r), 0);
 }
 
 /* A request as short as this fits into the buffer of a new socket. */
@@ -471,7 +480,6 @@ readiness_start(struct readiness *r, const struct readiness_options *options)
 	uv_update_time(r->loop);
 	r->error = 0;
 	r->status = 0;
-	r->pause_ms = READINESS_PAUSE_MIN_MS;
 	r->started_at = uv_now(r->loop);
 	r->timeout_ms = options->timeout_ms;
 	uv_timer_start(&r->step, on_step, 0, 0);

@@ -4,8 +4,9 @@
  * A TCP port is tried on 127.0.0.1, on ::1, then on the addresses of this
  * machine's interfaces; a unix socket at its path.  A try connects and closes:
  * no request is ever sent, unless there is a path to ask for: then the server is
- * ready when it answers GET with a status of the set.  After a round without success comes a pause, from
- * READINESS_PAUSE_MIN_MS doubling to READINESS_PAUSE_MAX_MS.
+ * ready when it answers GET with a status of the set.  After a round without success comes a pause, a
+ * READINESS_PAUSE_PART of the time that has passed, at least READINESS_PAUSE_MIN_MS and at
+ * most READINESS_PAUSE_MAX_MS.
  *
  * Every function is for the loop's own thread.
  */
@@ -19,7 +20,8 @@
 
 #include <uv.h>
 
-#define READINESS_PAUSE_MIN_MS  10
+#define READINESS_PAUSE_PART    20 /* a twentieth */
+#define READINESS_PAUSE_MIN_MS  2
 #define READINESS_PAUSE_MAX_MS  200
 #define READINESS_TRY_MS        1000 /* one connect; a full backlog never answers */
 #define READINESS_ANSWER_MS     5000 /* to a request */
@@ -97,7 +99,6 @@ struct readiness {
 	int status;          /* that was answered last and means not ready; 0: none */
 	char *request;       /* owned; NULL: to connect is enough */
 	struct status_set statuses;
-	uint64_t pause_ms;   /* the next one */
 	uint64_t started_at; /* loop time */
 	uint64_t timeout_ms; /* 0: no end */
 	struct readiness_try *trying; /* NULL during a pause */

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import sys
 import threading
@@ -18,6 +20,7 @@ from harness.deadline import wait_until
 from harness.program import descendants
 from harness.server import serve
 from harness.stack import SHIM_BIN, Stack
+from harness.websocket import close_frame, echo, handshake, serve_websocket
 
 SERVER = str(Path(__file__).parent / "servers" / "sample_server.py")
 PROCESS = [str(SHIM_BIN), "--log-format", "text", "--", sys.executable, SERVER, "{port}"]
@@ -366,3 +369,56 @@ def test_what_operators_see(stack, server):
                      "/v1/functions//scale", "/v1/nothing"):
             assert admin.ask("POST" if "drain" in path else "GET", path).status == 404, path
         assert admin.ask("POST", "/v1/functions").status == 405
+
+
+@pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not here")
+def test_zero_to_many_and_back_under_wrk(stack):
+    """Requests by thousands: all are answered with 200, containers come and all of them go."""
+    ingress = serverless(stack, {"hello": hello(target_concurrency=4, max_containers=3,
+                                                scaledown_window="500ms")})
+    wrk = stack.run("wrk", ["wrk", "-t1", "-c32", "-d3s", "--timeout", "30s",
+                            f"http://127.0.0.1:{ingress.port}/"])
+    wait_until(lambda: [c["state"] for c in containers(ingress)] == ["ready"] * 3, "three are ready")
+    wrk.expect_exit(0)
+    assert re.search(r"^ *([0-9]+) requests in", wrk.log, re.M)
+    assert "Non-2xx" not in wrk.log and "Socket errors" not in wrk.log, wrk.log
+    wait_until(lambda: containers(ingress) == [] and descendants(ingress.pid) == [], "none is left")
+
+
+def scale_of(ingress, name: str) -> dict:
+    with Client(ingress.admin) as admin:
+        return json.loads(admin.ask("GET", f"/v1/functions/{name}/scale").body)
+
+
+def test_websockets_count_and_keep_their_container(stack, server):
+    """One that takes no slot leaves it to others; one keeps a container desired, or does not."""
+    server.script(serve_websocket(echo))
+    ingress = serverless(stack, {
+        "awake": {"hosts": ["awake.x"], "scaledown_window": "200ms", "max_concurrency": 1,
+                  "websockets": {"count": False}, "affinity": {"cookie": "sid"}},
+        "asleep": {"hosts": ["asleep.x"], "scaledown_window": "200ms",
+                   "websockets": {"keep_awake": False}}})
+    for name in ("awake", "asleep"):
+        stack.start_shim(ingress, server=server, function=name)
+        wait_until(lambda: scale_of(ingress, name)["containers_ready"] == 1, "it is ready")
+    clients = {}
+    for name in ("awake", "awake", "asleep"):
+        client = ingress.client()
+        answer = upgrade_at(client, name + ".x")
+        assert (answer.get("Set-Cookie") or b"").startswith(b"sid=") == (name == "awake")
+        clients.setdefault(name, []).append(client)
+    assert scale_of(ingress, "awake")["websockets"] == 2
+    # The window has passed when the other one's is over: it has nothing but a WebSocket.
+    wait_until(lambda: scale_of(ingress, "asleep")["desired"] == 0, "nothing keeps it awake")
+    awake = scale_of(ingress, "awake")
+    assert (awake["desired"], awake["reason"]) == (1, "websockets")
+    for client in clients["awake"]:
+        client.send(close_frame(1000))
+    wait_until(lambda: scale_of(ingress, "awake")["desired"] == 0, "it may go")
+
+
+def upgrade_at(client, host: str):
+    client.send(handshake(host=host.encode()))
+    answer = client.read_head()
+    assert answer.status == 101, answer.raw_head
+    return answer

@@ -16,6 +16,7 @@ from harness.check import assert_answer, assert_error
 from harness.client import Client
 from harness.deadline import wait_until
 from harness.server import serve
+from harness.websocket import close_frame, echo, read_frame, serve_websocket, upgrade
 
 LINE = re.compile(r'^\{"ts":.*\}$', re.M)
 KEYS = ["ts", "request_id", "function", "container", "remote", "method", "status",
@@ -83,6 +84,18 @@ def test_a_call_that_waited_for_its_container_was_cold(stack, server):
     line = line_of(stack.ingress, assert_answer(client.read_response()))
     assert line["cold"] and line["wait_ms"] > 0
     assert not line_of(stack.ingress, assert_answer(client.ask()))["cold"]
+
+
+def test_a_line_for_a_websocket(pair, server):
+    server.script(serve_websocket(echo))
+    client = pair.client()
+    answer = upgrade(client)
+    assert lines(pair.ingress.log) == []  # it goes on
+    client.send(close_frame(1000))
+    read_frame(client)
+    line = line_of(pair.ingress, answer)
+    assert (line["status"], line["end"], line["received_bytes"]) == (101, "ok", 8)
+    assert line["sent_bytes"] > 100 and line["remote"] == "127.0.0.1"
 
 
 def test_a_file_that_is_moved_away(stack, server, tmp_path):
