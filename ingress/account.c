@@ -95,10 +95,14 @@ write_line(struct gateway *gateway, const struct exchange *exchange,
     const struct account_end *end, int64_t now_ms)
 {
 	const struct account_line *line = exchange->line;
+	static const char digits[] = "0123456789abcdef";
 	char container[2 * CONTAINER_ID_BYTES + 1];
 
-	for (size_t i = 0; i < CONTAINER_ID_BYTES; i++)
-		snprintf(container + 2 * i, 3, "%02x", exchange->container_id[i]);
+	for (size_t i = 0; i < CONTAINER_ID_BYTES; i++) {
+		container[2 * i] = digits[exchange->container_id[i] >> 4];
+		container[2 * i + 1] = digits[exchange->container_id[i] & 15];
+	}
+	container[2 * CONTAINER_ID_BYTES] = '\0';
 	access_log_add(gateway->access_log,
 	    &(struct access_entry){
 		.wall_ms = wall_ms(),
