@@ -2,7 +2,6 @@
 #include "shim/supervisor.h"
 
 #include <errno.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,10 +13,10 @@
 #include "shim/backend.h"
 #include "shim/child.h"
 #include "shim/exit_reason.h"
-#include "shim/port_finder.h"
 #include "shim/probe.h"
-#include "shim/readiness.h"
 #include "shim/relay.h"
+#include "shim/restart.h"
+#include "shim/server_wait.h"
 #include "shim/signals.h"
 #include "shim/stderr_pipe.h"
 
@@ -28,8 +27,7 @@ struct supervisor {
 	const struct shim_config *config;
 	enum stage stage;
 	struct child child;
-	struct port_finder finder;
-	struct readiness readiness;
+	struct server_wait server_wait;
 	struct backend *backend; /* NULL without an ingress, like the relay */
 	struct relay *relay;
 	struct signals signals;
@@ -38,18 +36,15 @@ struct supervisor {
 	bool has_stderr_pipe;
 	struct probe_server probe;
 	bool has_probe;
-	uv_timer_t deadline;   /* of finding the port, or of the drain */
+	uv_timer_t deadline;   /* of the drain */
 	uv_timer_t last_words; /* of a command that has ended */
-	uv_timer_t restart;
+	uv_timer_t pause;      /* before it is started again */
+	struct restart restart;
 	uv_timer_t oom_look;
 	uv_timer_t idle;
-	int port;            /* where the server listens; 0: not known yet */
-	bool asked_to_end;   /* it was we who ended the command */
-	bool timed_out;      /* because it did not become ready in time */
-	bool was_ready;      /* since the command was started */
-	int64_t ready_at_ms; /* loop time */
-	uint64_t restart_ms; /* the next pause */
-	int status;          /* our own, at the end */
+	bool asked_to_end; /* it was we who ended the command */
+	bool timed_out;    /* because it did not become ready in time */
+	int status;        /* of the command; our own, at the end */
 };
 
 static int64_t
@@ -98,10 +93,9 @@ leave(struct supervisor *s)
 static void
 stop_waiting(struct supervisor *s)
 {
-	readiness_stop(&s->readiness);
-	port_finder_stop(&s->finder);
+	server_wait_stop(&s->server_wait);
 	uv_timer_stop(&s->deadline);
-	uv_timer_stop(&s->restart);
+	uv_timer_stop(&s->pause);
 	uv_timer_stop(&s->idle);
 }
 
@@ -211,63 +205,29 @@ on_idle(uv_timer_t *timer)
 		    timer, on_idle, (uint64_t)(s->config->idle_exit_ms - idle_ms), 0);
 }
 
-/* Readiness may be looked at on another port than calls go to: then it is the machine's
- * address that has been found, and the port is the target's. */
 static void
-set_target(const struct supervisor *s, struct sockaddr_storage *address)
-{
-	if (!s->config->ready_port_number)
-		return;
-	if (address->ss_family == AF_INET)
-		((struct sockaddr_in *)address)->sin_port = htons((uint16_t)s->port);
-	else if (address->ss_family == AF_INET6)
-		((struct sockaddr_in6 *)address)->sin6_port = htons((uint16_t)s->port);
-}
-
-static void
-on_ready(void *arg, const struct sockaddr_storage *found, socklen_t address_bytes)
+on_ready(void *arg, const struct sockaddr_storage *address, socklen_t address_bytes)
 {
 	struct supervisor *s = arg;
-	struct sockaddr_storage target = *found;
-	const struct sockaddr_storage *address = &target;
 	struct text text;
 
-	set_target(s, &target);
 	text_init_growing(&text);
 	address_print((const struct sockaddr *)address, address_bytes, &text);
 	log_event(LOG_INFO, "ready", log_str("server", text.data));
 	text_done(&text);
 	s->stage = SERVING;
-	s->was_ready = true;
-	s->ready_at_ms = now_ms(s);
+	restart_note_well(&s->restart, now_ms(s));
 	backend_set_address(s->backend, address, address_bytes);
 	relay_set_ready(s->relay, true);
 	watch_idleness(s);
 }
 
-static void
-on_waiting(void *arg, uint64_t waited_ms, int error)
-{
-	const struct supervisor *s = arg;
-
-	if (s->readiness.status)
-		log_event(LOG_INFO, "waiting for the server to be ready",
-		    log_uint("seconds", waited_ms / 1000),
-		    log_str("path", s->config->ready_path),
-		    log_int("status", s->readiness.status));
-	else
-		log_event(LOG_INFO, "waiting for the server to accept",
-		    log_uint("seconds", waited_ms / 1000), log_errno("error", error));
-}
-
 /* It is ended; on_command_exit goes on. */
 static void
-on_timeout(void *arg, uint64_t waited_ms, int error)
+on_timeout(void *arg)
 {
 	struct supervisor *s = arg;
 
-	log_event(LOG_ERROR, "the server did not accept in time",
-	    log_uint("seconds", waited_ms / 1000), log_errno("error", error));
 	s->status = 1;
 	if (s->child.state == CHILD_IDLE) {
 		end_command(s);
@@ -278,69 +238,9 @@ on_timeout(void *arg, uint64_t waited_ms, int error)
 	child_terminate(&s->child, command_grace_ms(s));
 }
 
-static const struct readiness_ops readiness_ops = {
+static const struct server_wait_ops server_wait_ops = {
 	.on_ready = on_ready,
-	.on_waiting = on_waiting,
 	.on_timeout = on_timeout,
-};
-
-static void
-wait_for_port(struct supervisor *s)
-{
-	const struct shim_config *config = s->config;
-	struct readiness_options options = {
-		.port = config->ready_port_number ? config->ready_port_number : s->port,
-		.path = config->asks_when_ready ? config->ready_path : NULL,
-		.host = config->host_header,
-		.statuses = &config->ready_statuses,
-	};
-
-	if (config->target.kind == SHIM_TARGET_UNIX && !config->ready_port_number)
-		options.unix_path = config->target.path;
-	/* One that has been ready may take its time. */
-	if (!s->was_ready)
-		options.timeout_ms = (uint64_t)config->startup_timeout_ms;
-	int r = readiness_start(&s->readiness, &options);
-
-	if (r < 0) {
-		log_event(
-		    LOG_ERROR, "cannot wait for the server", log_errno("error", r));
-		s->status = 1;
-		end_command(s);
-	}
-}
-
-static void
-on_port_found(void *arg, int port)
-{
-	struct supervisor *s = arg;
-
-	uv_timer_stop(&s->deadline);
-	log_event(LOG_INFO, "found the port of the command", log_int("port", port));
-	s->port = port;
-	wait_for_port(s);
-}
-
-static void
-on_port_waiting(void *arg, uint64_t waited_ms)
-{
-	(void)arg;
-	log_event(LOG_INFO, "waiting for the command to listen",
-	    log_uint("seconds", waited_ms / 1000));
-}
-
-static void
-on_no_port(uv_timer_t *timer)
-{
-	struct supervisor *s = timer->data;
-
-	port_finder_stop(&s->finder);
-	on_timeout(s, (uint64_t)s->config->startup_timeout_ms, -ETIMEDOUT);
-}
-
-static const struct port_finder_ops finder_ops = {
-	.on_found = on_port_found,
-	.on_waiting = on_port_waiting,
 };
 
 /* Nothing accepts on a port that did: no more calls until something does again. */
@@ -355,7 +255,7 @@ on_refused(void *arg)
 	    log_uint("calls", relay_calls(s->relay)));
 	s->stage = STARTING;
 	relay_set_ready(s->relay, false);
-	wait_for_port(s);
+	server_wait_again(&s->server_wait);
 }
 
 static const struct relay_ops relay_ops = {
@@ -376,68 +276,60 @@ start_command(struct supervisor *s)
 		.stderr_fd = s->has_stderr_pipe ? s->stderr_pipe.command_fd : 0,
 	};
 	struct child_failure failure;
-	bool finds = config->target.kind == SHIM_TARGET_FIND && s->relay;
 
 	s->stage = s->relay ? STARTING : SERVING;
-	s->was_ready = s->timed_out = s->asked_to_end = false;
-	s->port = options.port;
+	s->timed_out = s->asked_to_end = false;
+	s->status = 0;
+	restart_begin(&s->restart);
 	(void)oom_watch_look(&s->oom_watch);
 	if (s->has_stderr_pipe)
 		stderr_pipe_begin(&s->stderr_pipe);
-	if (finds) {
-		port_finder_start(&s->finder); /* before the command opens one */
-		if (config->startup_timeout_ms > 0)
-			uv_timer_start(&s->deadline, on_no_port,
-			    (uint64_t)config->startup_timeout_ms, 0);
-	}
+	if (s->relay)
+		server_wait_start(&s->server_wait);
 	if (child_start(&s->child, config->command, &options, &failure) < 0) {
-		port_finder_stop(&s->finder);
-		uv_timer_stop(&s->deadline);
+		server_wait_stop(&s->server_wait);
 		fail(config->command[0], failure.reason);
 		return failure.exit_code;
 	}
-	if (s->relay && !finds)
-		wait_for_port(s);
+	/* Nobody looks whether it is ready. */
+	if (!s->relay)
+		restart_note_well(&s->restart, now_ms(s));
 	return -1;
 }
 
 static void wait_to_restart(struct supervisor *s);
 
 static void
-on_restart(uv_timer_t *timer)
+on_pause_over(uv_timer_t *timer)
 {
 	struct supervisor *s = timer->data;
 
 	if (s->relay)
 		relay_set_starting(s->relay);
-	if (start_command(s) >= 0)
+	int status = start_command(s);
+	if (status >= 0) {
+		s->status = status;
 		wait_to_restart(s);
+	}
 }
 
+/* The status stays: if a signal comes meanwhile, it is ours. */
 static void
 wait_to_restart(struct supervisor *s)
 {
-	if (s->was_ready && now_ms(s) - s->ready_at_ms >= SUPERVISOR_RESTART_MS_MAX)
-		s->restart_ms = SUPERVISOR_RESTART_MS_MIN;
+	uint64_t pause_ms = restart_next_pause_ms(&s->restart, now_ms(s));
+
 	s->stage = WAITING;
-	s->status = 0;
-	log_event(
-	    LOG_INFO, "the command is started again", log_uint("in_ms", s->restart_ms));
-	uv_timer_start(&s->restart, on_restart, s->restart_ms, 0);
-	s->restart_ms = s->restart_ms * 2 < SUPERVISOR_RESTART_MS_MAX
-			    ? s->restart_ms * 2
-			    : SUPERVISOR_RESTART_MS_MAX;
+	log_event(LOG_INFO, "the command is started again", log_uint("in_ms", pause_ms));
+	uv_timer_start(&s->pause, on_pause_over, pause_ms, 0);
 }
 
 static bool
-is_started_again(const struct supervisor *s, const struct exit_reason *reason)
+is_started_again(const struct supervisor *s)
 {
 	if (s->stage == DRAINING || s->stage == ENDING || s->asked_to_end)
 		return false;
-	if (s->config->restart == SHIM_RESTART_ALWAYS)
-		return true;
-	return s->config->restart == SHIM_RESTART_ON_FAILURE &&
-	       (s->timed_out || reason->signal || reason->status);
+	return restart_is_wanted(&s->restart, s->status != 0);
 }
 
 static void
@@ -491,7 +383,7 @@ on_command_exit(void *arg, int status)
 		say_exit(s, &reason);
 	if (s->stage == ENDING)
 		return; /* on_command_gone follows */
-	if (is_started_again(s, &reason))
+	if (is_started_again(s))
 		wait_to_restart(s);
 	else
 		s->stage = ENDING;
@@ -527,7 +419,7 @@ on_oom_look(uv_timer_t *timer)
 static void
 init_timers(struct supervisor *s)
 {
-	uv_timer_t *timers[] = { &s->deadline, &s->last_words, &s->restart,
+	uv_timer_t *timers[] = { &s->deadline, &s->last_words, &s->pause,
 		&s->oom_look, &s->idle };
 
 	for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++) {
@@ -621,11 +513,10 @@ close_handles(struct supervisor *s)
 		probe_close(&s->probe);
 	uv_close((uv_handle_t *)&s->deadline, NULL);
 	uv_close((uv_handle_t *)&s->last_words, NULL);
-	uv_close((uv_handle_t *)&s->restart, NULL);
+	uv_close((uv_handle_t *)&s->pause, NULL);
 	uv_close((uv_handle_t *)&s->oom_look, NULL);
 	uv_close((uv_handle_t *)&s->idle, NULL);
-	readiness_close(&s->readiness, NULL);
-	port_finder_close(&s->finder, NULL);
+	server_wait_close(&s->server_wait);
 	child_close(&s->child, NULL);
 }
 
@@ -641,8 +532,7 @@ start(struct supervisor *s)
 			return status;
 		uv_timer_start(&s->oom_look, on_oom_look, OOM_WATCH_MS, OOM_WATCH_MS);
 	} else {
-		s->port = s->config->target.port;
-		wait_for_port(s);
+		server_wait_start(&s->server_wait);
 	}
 	start_probe(s);
 	if (s->relay)
@@ -665,7 +555,7 @@ supervisor_run(const struct shim_config *config, bool *out_clean)
 
 	*out_clean = true;
 	s->config = config;
-	s->restart_ms = SUPERVISOR_RESTART_MS_MIN;
+	restart_init(&s->restart, (enum shim_restart)config->restart);
 	uv_loop_init(&s->loop);
 	oom_watch_init(&s->oom_watch, "");
 	if (child_init(&s->child, &s->loop, &child_ops, s) < 0 ||
@@ -674,8 +564,7 @@ supervisor_run(const struct shim_config *config, bool *out_clean)
 		*out_clean = false;
 		return fail("cannot start", "out of descriptors");
 	}
-	readiness_init(&s->readiness, &s->loop, &readiness_ops, s);
-	port_finder_init(&s->finder, &s->loop, &finder_ops, s);
+	server_wait_init(&s->server_wait, &s->loop, config, &server_wait_ops, s);
 	init_timers(s);
 	int status = start(s);
 	if (!end_stderr_pipe(s)) {

@@ -29,10 +29,6 @@
 #define SUPERVISOR_COMMAND_GRACE_MS 5000
 /* How long answers of a command that has ended may still be read from its sockets. */
 #define SUPERVISOR_LAST_WORDS_MS 50
-/* Before the command is started again: doubled every time, from the first again once it
- * has been ready for the longest. */
-#define SUPERVISOR_RESTART_MS_MIN 1000
-#define SUPERVISOR_RESTART_MS_MAX 60000
 
 /* Runs until all is over.  config is borrowed.  Returns the exit status; *out_clean
  * says whether the loop has let go of everything. */

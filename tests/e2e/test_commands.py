@@ -217,13 +217,20 @@ def test_only_on_a_unix_socket(stack, tmp_path):
     assert_answer(stack.ask())
 
 
-def test_a_server_that_takes_its_time(stack):
+@pytest.mark.parametrize("seconds", [5.5, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("found, words", [(True, "waiting for the command to listen"),
+                                          (False, "waiting for the server to accept")])
+def test_a_server_that_takes_its_time(stack, seconds, found, words):
+    """A call is held for it meanwhile, and the log goes on."""
     port = free_port()
-    start(stack, ["sh", "-c", f"sleep 1.5; exec {' '.join(SAMPLE)} {port}"], wait=False)
+    start(stack, ["sh", "-c", f"sleep {seconds}; exec {' '.join(SAMPLE)} {port}"],
+          *([] if found else ["--port", str(port)]), wait=False)
     stack.ingress.wait_log("container starting")
-    begin = time.monotonic()
-    assert_answer(stack.ask())
-    assert time.monotonic() - begin > 0.5
+    client = stack.client()
+    client.send(http.request("POST", "/", body=b"x"))
+    assert_answer(client.read_response(seconds + 10))
+    waited = [int(n) for n in re.findall(f'{words}" seconds=(\\d+)', stack.shim.log)]
+    assert waited == list(range(5, int(seconds) + 1, 5))[:len(waited)] and waited
 
 
 def test_a_server_that_never_listens(stack):

@@ -26,7 +26,7 @@ COMMAND = str(Path(__file__).parent / "servers" / "sample_server.py")
 TOLD_S = 0.1 if os.environ.get("PORTHOLE_STRICT_TIMING") == "1" else 0.5
 
 
-def sample(port: int, *more: str) -> list[str]:
+def sample(port: int | str, *more: str) -> list[str]:
     return [sys.executable, COMMAND, str(port), *more]
 
 
@@ -287,12 +287,32 @@ def test_when_a_server_is_started_again(stack, policy, code, again):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_the_command_is_not_running(stack, number):
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_signal_while_the_command_is_not_running(stack, number, code):
+    """The shim has ended nothing: the status is that of the command, which ended by itself."""
     start(stack, *settings.restart("always"))
-    call(stack, "/exit/3").read_response()
+    call(stack, f"/exit/{code}").read_response()
     stack.shim.wait_log("started again")
     stack.shim.signal(number)
-    stack.shim.expect_exit(0)
+    stack.shim.expect_exit(code)
+
+
+def test_a_signal_while_the_command_cannot_be_started(stack, tmp_path):
+    program = tmp_path / "once"
+    program.write_text('#!/bin/sh\nrm "$0"\n')
+    program.chmod(0o755)
+    shim = stack.run("shim", [str(SHIM_BIN), *settings.restart("always"), "--", str(program)])
+    shim.wait_log("cannot start")
+    shim.signal(signal.SIGTERM)
+    shim.expect_exit(127)
+
+
+def test_without_an_ingress_a_command_is_started_again(stack, tmp_path):
+    runs = tmp_path / "runs"
+    shim = stack.run("shim", [str(SHIM_BIN), *settings.restart("on-failure"), "--", "sh", "-c",
+                              f"echo x >>{runs}; test $(wc -l <{runs}) = 2 || exit 5"])
+    shim.expect_exit(0)
+    assert runs.read_text() == "x\nx\n"
 
 
 def test_a_command_that_is_gone_when_it_is_started_again(stack, tmp_path):
@@ -350,6 +370,20 @@ def test_a_server_that_does_not_start_in_time_is_started_again(stack, tmp_path):
     stack.start_shim(stack.ingress, "--port", str(port), "--startup-timeout", "3",
                      *settings.restart("on-failure"), command=["sh", "-c", script])
     assert_answer(stack.ask())
+
+
+def test_the_time_to_start_is_one_for_finding_the_port_and_readiness(stack):
+    """What finding the port took is not given a second time."""
+    port = free_port()
+    stack.ingress = stack.start_ingress()
+    script = f"sleep 2.5; exec {sys.executable} {COMMAND} {port}"
+    shim = stack.start_shim(stack.ingress, "--startup-timeout", "4", "--ready-path", "/ready/nowhere",
+                            command=["sh", "-c", script], wait=False)
+    shim.wait_log("found the port")
+    begin = time.monotonic()
+    shim.expect_exit(1)
+    assert time.monotonic() - begin < 3
+    assert re.search("did not accept in time.*seconds=4", shim.log)
 
 
 # ---- idle
@@ -463,6 +497,15 @@ def test_readiness_on_another_port(stack, server):
     wait_until(lambda: stack.ask("POST", body=b"x").status == 200, "its server answers")
 
 
+def test_readiness_on_a_port_of_a_server_on_a_unix_socket(stack, server, tmp_path):
+    path = tmp_path / "socket"
+    stack.ingress = stack.start_ingress()
+    stack.start_shim(stack.ingress, "--port", f"unix:{path}", "--ready-port", str(server.port),
+                     "--ready-path", "/up", command=sample(f"unix:{path}"))
+    assert server.next_request().target == b"/up"
+    wait_until(lambda: stack.ask("POST", body=b"x").status == 200, "its server answers")
+
+
 @pytest.mark.parametrize("flags, expected", [((), b"a.example:1"),
                                              (("--host-header", "localhost:5173"), b"localhost:5173")])
 def test_the_host_that_the_server_sees(stack, flags, expected):
@@ -534,12 +577,22 @@ def test_shims_in_one_network_namespace_do_not_meet(stack):
 
 
 def test_probes_where_the_port_is_found_and_without_an_ingress(stack):
-    shim = stack.run("shim", [str(SHIM_BIN), "--", "sh", "-c", "echo up; exec sleep 1000"])
+    """In a network of its own: another such shim beside it, of another run, has the same name."""
+    shim = stack.run("shim", ["unshare", "--net", str(SHIM_BIN), "--", "sh", "-c", "echo up; exec sleep 1000"])
     shim.wait_log("up")
-    wait_until(lambda: probe("ready")[0] == 0, "it answers")
-    assert probe("live") == (0, "")
+    network = os.open(f"/proc/{shim.pid}/ns/net", os.O_RDONLY)
+
+    def ask(what: str) -> tuple[int, str]:
+        done = subprocess.run(["nsenter", f"--net=/proc/self/fd/{network}", str(SHIM_BIN), "probe", what],
+                              capture_output=True, text=True, env=clean_environment(), timeout=30,
+                              pass_fds=[network])
+        return done.returncode, done.stderr
+
+    wait_until(lambda: ask("ready")[0] == 0, "it answers")
+    assert ask("live") == (0, "")
     shim.stop()
-    assert probe("live")[0] == 1
+    assert ask("live")[0] == 1
+    os.close(network)
 
 
 @pytest.mark.skipif(SANITIZED, reason="sanitizers take longer to start than the whole probe")

@@ -246,6 +246,8 @@ def test_the_whole_group_is_killed_at_the_deadline(stack):
     shim.expect_exit(0)
     assert time.monotonic() - begin > 0.45
     assert not [pid for pid in everybody if Path(f"/proc/{pid}").exists()]
+    # Not one by one afterwards, as what has left the group.
+    assert "were killed" not in shim.log
 
 
 # ---- what the command gets
@@ -259,6 +261,15 @@ def test_no_descriptor_and_no_secret_is_left_to_the_command(stack):
     assert re.search(r"(?m)^0\n1\n2\n(?!3)", shim.log)
     assert not [value for value in secrets.values() if f"={value}" in shim.log]
     assert "MY_SECRET_KEY=mine" in shim.log
+
+
+def test_a_descriptor_that_the_shim_was_started_with_is_not_the_commands():
+    """Of a container's runtime, for example."""
+    read, write = os.pipe()
+    done = run("sh", "-c", f"test ! -e /proc/$$/fd/{read}", pass_fds=[read])
+    assert done.returncode == 0
+    os.close(read)
+    os.close(write)
 
 
 def close_standard() -> None:
