@@ -42,9 +42,11 @@ struct supervisor {
 	struct restart restart;
 	uv_timer_t oom_look;
 	uv_timer_t idle;
-	bool asked_to_end; /* it was we who ended the command */
-	bool timed_out;    /* because it did not become ready in time */
-	int status;        /* of the command; our own, at the end */
+	bool drains;
+	int64_t grace_end_ms; /* loop time, once it drains */
+	bool asked_to_end;    /* it was we who ended the command */
+	bool timed_out;       /* because it did not become ready in time */
+	int status;           /* of the command; our own, at the end */
 };
 
 static int64_t
@@ -71,12 +73,16 @@ on_relay_closed(void *arg)
 	uv_stop(&s->loop);
 }
 
+/* What the drain has left of the grace, and never less than is the command's own. */
 static uint64_t
-command_grace_ms(const struct supervisor *s)
+command_grace_ms(struct supervisor *s)
 {
-	return s->config->grace_ms < SUPERVISOR_COMMAND_GRACE_MS
-		   ? (uint64_t)s->config->grace_ms
-		   : SUPERVISOR_COMMAND_GRACE_MS;
+	int64_t own_ms = s->config->grace_ms < SUPERVISOR_COMMAND_GRACE_MS
+			     ? s->config->grace_ms
+			     : SUPERVISOR_COMMAND_GRACE_MS;
+	int64_t left_ms = s->drains ? s->grace_end_ms - now_ms(s) : 0;
+
+	return (uint64_t)(left_ms > own_ms ? left_ms : own_ms);
 }
 
 /* Nothing of the command is left: say goodbye. */
@@ -138,6 +144,8 @@ drain(struct supervisor *s, const char *why)
 	    log_uint("calls", relay_calls(s->relay)));
 	stop_waiting(s);
 	s->stage = DRAINING;
+	s->drains = true;
+	s->grace_end_ms = now_ms(s) + s->config->grace_ms;
 	uv_timer_start(
 	    &s->deadline, on_grace_over, wait_ms > 0 ? (uint64_t)wait_ms : 0, 0);
 	relay_drain(s->relay);
@@ -320,7 +328,8 @@ wait_to_restart(struct supervisor *s)
 	uint64_t pause_ms = restart_next_pause_ms(&s->restart, now_ms(s));
 
 	s->stage = WAITING;
-	log_event(LOG_INFO, "the command is started again", log_uint("in_ms", pause_ms));
+	log_event(
+	    LOG_INFO, "the command is started again", log_uint("in_ms", pause_ms));
 	uv_timer_start(&s->pause, on_pause_over, pause_ms, 0);
 }
 
@@ -419,8 +428,8 @@ on_oom_look(uv_timer_t *timer)
 static void
 init_timers(struct supervisor *s)
 {
-	uv_timer_t *timers[] = { &s->deadline, &s->last_words, &s->pause,
-		&s->oom_look, &s->idle };
+	uv_timer_t *timers[] = { &s->deadline, &s->last_words, &s->pause, &s->oom_look,
+		&s->idle };
 
 	for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++) {
 		uv_timer_init(&s->loop, timers[i]);

@@ -25,7 +25,7 @@
 
 #include "shim/config.h"
 
-/* Of the grace, what the command has after the drain. */
+/* Of the grace, what the command has at the least after the drain. */
 #define SUPERVISOR_COMMAND_GRACE_MS 5000
 /* How long answers of a command that has ended may still be read from its sockets. */
 #define SUPERVISOR_LAST_WORDS_MS 50

@@ -250,6 +250,17 @@ def test_a_server_that_ignores_sigterm(stack):
     assert not Path(f"/proc/{pid}").exists()
 
 
+def test_the_command_has_what_the_drain_leaves_of_the_grace(stack):
+    """No call is in flight: more than the last 5 s, which are always the command's."""
+    start(stack, ["sh", "-c", "trap 'sleep 5.5; echo finished; exit 0' TERM; echo up; "
+                  "while :; do sleep 0.02; done"], *settings.grace(30), wait=False)
+    stack.shim.wait_log("up")
+    stack.ingress.wait_log("container starting")
+    stack.shim.signal(signal.SIGTERM)
+    stack.shim.expect_exit(0, 20)
+    assert "finished" in stack.shim.log
+
+
 def test_port_is_in_the_environment_when_it_is_given(stack):
     port = free_port()
     start(stack, ["sh", "-c", f'exec {" ".join(SAMPLE)} "$PORT"'], "--port", str(port))
