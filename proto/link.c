@@ -15,6 +15,7 @@
 #include <utlist.h>
 
 #include "proto/base/alloc.h"
+#include "proto/batch_unpack.h"
 #include "proto/limits.h"
 
 /* What one call may send before the next one has its turn. */
@@ -680,8 +681,7 @@ int
 link_receive(struct link *link, const uint8_t *frame, size_t frame_bytes,
     struct payload *const *payloads, size_t payloads_count, const char **out_text)
 {
-	Porthole__Batch *batch =
-	    porthole__batch__unpack(&link->arena->allocator, frame_bytes, frame);
+	Porthole__Batch *batch = batch_unpack(link->arena, frame, frame_bytes);
 	int result = 0;
 
 	if (!batch) {
