@@ -24,6 +24,7 @@
 #include "ingress/front.h"
 #include "ingress/gateway.h"
 #include "ingress/lingerer.h"
+#include "ingress/response_direct.h"
 #include "ingress/socket_progress.h"
 #include "ingress/tap.h"
 #include "ingress/websocket.h"
@@ -32,8 +33,6 @@
 #include "proto/base/method.h"
 #include "proto/limits.h"
 
-/* Reads of one request that nobody wants before other clients have their turn. */
-#define DISCARDS_MAX 4
 /* Fields of the largest request that the configuration may allow. */
 #define HEADERS_STACK 160
 
@@ -182,8 +181,15 @@ client_close(struct client *client, const char *why)
 
 /* What libmicrohttpd is shown: the version, HEAD or not, and whether to keep the
  * connection; everything else is ours. */
+unsigned
+client_shown_kind(const struct client *client)
+{
+	return 1u + client->exchange->head_request * 4u + client->http_1_0 * 2u +
+	    client->keep_alive;
+}
+
 static size_t
-show_head(const struct client *client, char *out, size_t size)
+show_head(struct client *client, char *out, size_t size)
 {
 	static const char *const shown[2][2][2] = {
 		/* [HEAD][1.0][keep] */
@@ -202,6 +208,7 @@ show_head(const struct client *client, char *out, size_t size)
 
 	assert(bytes <= size);
 	memcpy(out, head, bytes);
+	client->shown = client_shown_kind(client);
 	return bytes;
 }
 
@@ -481,24 +488,16 @@ begin(struct client *client)
 
 /* ---- a body */
 
-/* Nobody wants what still comes of the request: the answer is whole, or the server reads no
- * more.  It is read and thrown away, since the client may not look at the answer before it
- * has sent everything. */
-static bool
-is_unwanted(const struct exchange *exchange)
-{
-	return exchange->state == EXCHANGE_OVER || exchange->request_stopped;
-}
-
 static void
 send_piece(struct client *client, const char *data, size_t bytes, bool last)
 {
 	struct exchange *exchange = client->exchange;
 	struct payload *payload = NULL;
 
-	if (is_unwanted(exchange) && last)
+	if (exchange->state == EXCHANGE_OVER && last)
 		exchange->request_whole = true; /* nobody wants it, but it has come */
-	if (is_unwanted(exchange) || exchange->request_whole || (bytes == 0 && !last))
+	if (exchange->state == EXCHANGE_OVER || exchange->request_whole ||
+	    (bytes == 0 && !last))
 		return;
 	client->body_bytes += bytes;
 	client->wants_continue = false; /* it did not wait */
@@ -525,7 +524,7 @@ allowance(const struct client *client, size_t bytes, size_t piece_bytes)
 {
 	size_t room;
 
-	if (!client->exchange || is_unwanted(client->exchange))
+	if (!client->exchange || client->exchange->state == EXCHANGE_OVER)
 		return bytes;
 	room = exchange_room_bytes(client->exchange);
 	room = room > piece_bytes ? room - piece_bytes : 0;
@@ -586,9 +585,7 @@ refuse_body(struct client *client)
 	struct exchange *exchange = client->exchange;
 	const struct request_error *error = &client->reader.error;
 
-	if (is_unwanted(exchange))
-		return; /* the answer goes on */
-	if (exchange->answer.status)
+	if (exchange->state == EXCHANGE_OVER || exchange->answer.status)
 		client_close(client, "malformed request body");
 	else
 		gateway_fail(front_gateway(client->front), exchange,
@@ -599,7 +596,8 @@ refuse_body(struct client *client)
 static bool
 wants_input(const struct client *client)
 {
-	return client->state == CLIENT_ACTIVE && !client->exchange->request_whole &&
+	return client->state == CLIENT_ACTIVE && client->exchange->state != EXCHANGE_OVER &&
+	    !client->exchange->request_whole && !client->exchange->request_stopped &&
 	    client->reader.error.status == 0;
 }
 
@@ -613,12 +611,9 @@ void
 client_read_body(struct client *client)
 {
 	char *scratch = front_scratch(client->front);
-	int discarded = 0;
 
 	while (wants_input(client)) {
-		size_t room = is_unwanted(client->exchange)
-		    ? CLIENT_READ_BYTES
-		    : exchange_room_bytes(client->exchange);
+		size_t room = exchange_room_bytes(client->exchange);
 		char *data = scratch;
 		ssize_t bytes;
 
@@ -635,6 +630,8 @@ client_read_body(struct client *client)
 			buf_consume(&client->input, used);
 		} else {
 			bytes = recvfrom(client->fd, data, room, MSG_DONTWAIT, NULL, NULL);
+			/* The watch is edge-triggered: what is left is not told of again. */
+			client->input_waits = bytes == (ssize_t)room;
 			if (bytes < 0 && (errno == EAGAIN || errno == EINTR))
 				break;
 			if (bytes <= 0) {
@@ -651,13 +648,6 @@ client_read_body(struct client *client)
 		client->input_ms = front_now_ms(client->front);
 		if (client->reader.error.status)
 			refuse_body(client);
-		/* No credit ends this: others have their turn, and the watch, set anew, tells
-		 * of what is there. */
-		if (client->exchange && is_unwanted(client->exchange) &&
-		    ++discarded == DISCARDS_MAX) {
-			front_watch_input(client->front, client, true);
-			return;
-		}
 	}
 	if (wants_input(client) != client->reading_body)
 		front_watch_input(client->front, client, !client->reading_body);
@@ -666,7 +656,12 @@ client_read_body(struct client *client)
 void
 client_on_readable(struct client *client)
 {
-	client_read_body(client);
+	if (client->state == CLIENT_ACTIVE) {
+		if (client->direct && !wants_input(client))
+			client->input_waits = true; /* the next request of a pipeline */
+		client_read_body(client);
+	} else if (client->state == CLIENT_IDLE && client->direct && client->suspended)
+		client_read_request(client);
 }
 
 void
@@ -692,8 +687,12 @@ client_on_writable(struct client *client)
 		return; /* the socket is full again, and the watch tells of room again */
 	buf_done(&client->output);
 	front_watch_output(client->front, client, false);
-	if (!exchange)
+	if (!exchange || client->state == CLIENT_CLOSING)
 		return;
+	if (client->responding) { /* the rest of a direct response */
+		client_on_direct_done(client);
+		return;
+	}
 	exchange_interim_written(exchange);
 	gateway_touch(front_gateway(client->front), exchange);
 	front_resume(client->front, client);
@@ -771,10 +770,56 @@ client_on_read(struct client *client, void *out, size_t bytes)
 	return (ssize_t)show_head(client, out, bytes);
 }
 
+/* As client_on_read, without libmicrohttpd; the connection ends by a resume. */
+void
+client_read_request(struct client *client)
+{
+	char *scratch = front_scratch(client->front);
+	size_t waiting = buf_bytes(&client->input);
+
+	if (waiting > 0) {
+		memcpy(scratch, buf_data(&client->input), waiting);
+		buf_clear(&client->input);
+		read_head(client, scratch, waiting);
+	} else {
+		ssize_t got =
+		    recvfrom(client->fd, scratch, CLIENT_READ_BYTES, MSG_DONTWAIT, NULL, NULL);
+
+		client->input_waits = got == CLIENT_READ_BYTES;
+		if (got < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (got <= 0) {
+			client_close(client, "the client closed");
+			return;
+		}
+		read_head(client, scratch, (size_t)got);
+	}
+	if (client->exchange && client->state == CLIENT_ACTIVE) {
+		client_read_body(client);
+		client->handled = true; /* what there is to say is said by a resume */
+	}
+	if (client->state == CLIENT_CLOSING ||
+	    (client->state == CLIENT_ACTIVE && exchange_has_answer(client->exchange)) ||
+	    (client->state == CLIENT_IDLE && client->input_waits))
+		front_resume(client->front, client);
+}
+
+void
+client_on_direct_done(struct client *client)
+{
+	bool keep = client->keep_alive && !client->close_after;
+
+	client_on_response_done(client, true);
+	if (!keep)
+		client_close(client, "answered");
+}
+
 void
 client_on_peer_closed(struct client *client)
 {
 	client->peer_closed = true;
+	if (client->state == CLIENT_CLOSING)
+		front_resume(client->front, client); /* libmicrohttpd is to let go of it */
 	client_close(client, "the client left");
 }
 
@@ -811,6 +856,7 @@ client_on_response_done(struct client *client, bool complete)
 		front_linger(client->front, client->fd);
 	if (client->reading_body)
 		front_watch_input(client->front, client, false);
+	buf_clear(&client->output);
 	bool whole = exchange->request_whole;
 	client->exchange = NULL;
 	websocket_discard(exchange);
@@ -822,8 +868,11 @@ client_on_response_done(struct client *client, bool complete)
 	if (client->state != CLIENT_IDLE)
 		return;
 	request_reader_next(&client->reader);
+	client->responding = client->handled = false;
 	if (front_is_draining(client->front))
 		client_close(client, "the gateway stops");
+	else if (client->suspended && (client->input_waits || buf_bytes(&client->input) > 0))
+		front_resume(client->front, client); /* to be read without libmicrohttpd */
 }
 
 /* ---- interim answers */
@@ -893,7 +942,7 @@ tick_body(struct client *client, int64_t now_ms)
 {
 	struct exchange *exchange = client->exchange;
 
-	if (!wants_input(client) || is_unwanted(exchange))
+	if (!wants_input(client))
 		return;
 	if (client->wants_continue && client->continue_ms && now_ms >= client->continue_ms)
 		say_continue(client);
@@ -948,6 +997,7 @@ client_tick(struct client *client, int64_t now_ms)
 	} else if (client->late_ms && now_ms - client->late_ms >= LINGER_MS) {
 		client->late_ms = 0;
 		shutdown(client->fd, SHUT_RDWR);
+		front_resume(client->front, client);
 	}
 }
 

@@ -7,6 +7,11 @@
  * without fields or body in place of each head, so what it would accept or misread does
  * not matter.  How the bytes come here: tap.h.
  *
+ * An answer that is whole at once is written past libmicrohttpd (response_direct.h), which
+ * stays suspended in the request that it was shown: the connection is then *direct*, its
+ * requests are read on the watch's word, and libmicrohttpd is asked again only when an
+ * answer streams, or the connection ends.
+ *
  *     IDLE ──> ACTIVE ──> IDLE ...        between requests, a request and its answer
  *       └─────────┴─────> CLOSING         refused, gone or late: nothing more is read
  */
@@ -78,6 +83,9 @@ struct client {
 	bool peer_closed;     /* FIN has come */
 	bool reading_body;    /* the watch tells of incoming bytes */
 	bool writing_raw;     /* output waits for the socket; the watch tells of room */
+	bool direct;          /* it tells at all times: requests are read without libmicrohttpd */
+	bool input_waits;     /* it has told of some, and they were not read */
+	unsigned shown;       /* which head libmicrohttpd was shown last */
 	bool keep_alive;      /* of the current request */
 	bool http_1_0;
 	bool wants_continue;  /* it waits for 100 before it sends its body */
@@ -102,6 +110,13 @@ ssize_t client_on_read(struct client *client, void *out, size_t bytes);
 void client_on_readable(struct client *client);
 void client_on_writable(struct client *client);
 void client_on_peer_closed(struct client *client);
+
+/* A direct connection between two requests: reads the next one, if it has come. */
+void client_read_request(struct client *client);
+/* A direct response has gone out whole. */
+void client_on_direct_done(struct client *client);
+/* Which of the heads that libmicrohttpd may be shown is this request's. */
+unsigned client_shown_kind(const struct client *client);
 
 /* There may be credit for more of the request's body. */
 void client_read_body(struct client *client);

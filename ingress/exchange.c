@@ -207,6 +207,12 @@ exchange_answer_start(struct exchange *exchange, const Porthole__HttpResponseSta
 }
 
 bool
+exchange_has_answer(const struct exchange *exchange)
+{
+	return exchange->answer.status != 0 || exchange->error != ERROR_NONE;
+}
+
+bool
 exchange_answer_has_body(const struct exchange *exchange)
 {
 	unsigned status = exchange->answer.status;

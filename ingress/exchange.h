@@ -177,6 +177,8 @@ size_t exchange_take_all(struct exchange *exchange, void *out);
  * credit goes back. */
 void exchange_interim_written(struct exchange *exchange);
 
+/* Is there anything to tell the client: the head of an answer, or an error? */
+bool exchange_has_answer(const struct exchange *exchange);
 /* Does the answer allow a body at all?  Source: RFC 9112 section 6.3. */
 bool exchange_answer_has_body(const struct exchange *exchange);
 

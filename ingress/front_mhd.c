@@ -30,6 +30,7 @@
 #include "ingress/client.h"
 #include "ingress/gateway.h"
 #include "ingress/lingerer.h"
+#include "ingress/response_direct.h"
 #include "ingress/response_mhd.h"
 #include "ingress/tap.h"
 #include "ingress/websocket.h"
@@ -87,8 +88,10 @@ struct front {
 	bool unready;
 	int64_t now_ms;
 	char *scratch;
+	struct text head; /* of a direct response */
 	unsigned char random[RANDOM_BYTES];
 	size_t random_left;
+	time_t date_s; /* the second that date is of */
 	char date[64];
 };
 
@@ -168,6 +171,9 @@ front_date(struct front *front)
 	time_t now = time(NULL);
 	struct tm utc;
 
+	if (now == front->date_s)
+		return front->date;
+	front->date_s = now;
 	gmtime_r(&now, &utc);
 	snprintf(front->date, sizeof(front->date), "%s, %02d %s %d %02d:%02d:%02d GMT",
 	    days[utc.tm_wday], utc.tm_mday, months[utc.tm_mon], utc.tm_year + 1900,
@@ -180,7 +186,8 @@ front_phrase(unsigned status)
 {
 	const char *phrase = MHD_get_reason_phrase_for(status);
 
-	return phrase ? phrase : "";
+	/* Its table says "Unknown" of those for which it writes something else. */
+	return !phrase || strcmp(phrase, "Unknown") == 0 ? "Non-Standard Status" : phrase;
 }
 
 void
@@ -381,6 +388,7 @@ move(struct client *client, bool large)
 	tap_set(client->fd, NULL);
 	client->fd = fd;
 	client->moving = true;
+	client->direct = client->input_waits = false;
 	client->move_large = large;
 	client->reading_body = false;
 	client->resume_next = front->moving;
@@ -406,19 +414,20 @@ open_websocket(struct client *client)
 	return MHD_NO;
 }
 
+/* A head without a body, at the end of the connection; else it would be direct. */
 static enum MHD_Result
 respond_raw(struct client *client)
 {
-	bool keep = client->keep_alive && !client->close_after;
+	struct text *head = &client->front->head;
 
-	if (!response_write_raw(client)) {
+	text_rewind(head, 0);
+	response_write_head(client, head);
+	if (!client_write_raw(client, head->data, head->bytes)) {
 		client_close(client, "the client does not read");
 		return MHD_NO;
 	}
 	client->responding = true;
 	client_on_response_done(client, true);
-	if (keep && client->state == CLIENT_IDLE)
-		return move(client, client->lane->large);
 	if (client->state == CLIENT_IDLE)
 		client_close(client, "answered");
 	return MHD_NO;
@@ -434,6 +443,8 @@ respond(struct client *client)
 
 	if (exchange->answer.status == 101)
 		return open_websocket(client);
+	if (client->shown != client_shown_kind(client))
+		return move(client, client->lane->large); /* to be shown this request */
 	/* What is left of the request will not be read in time. */
 	client->close_after = !exchange->request_whole || client->front->draining;
 	if (!is_error && response_needs_raw(exchange))
@@ -456,12 +467,6 @@ respond(struct client *client)
 	    response);
 	MHD_destroy_response(response);
 	return result;
-}
-
-static bool
-has_answer(const struct exchange *exchange)
-{
-	return exchange->answer.status != 0 || exchange->error != ERROR_NONE;
 }
 
 static enum MHD_Result
@@ -494,16 +499,16 @@ handle(void *arg, struct MHD_Connection *connection, const char *url, const char
 		 * that the next request of a pipeline, which we may hold, is asked for. */
 		client->handled = true;
 		suspend(client);
-		if (has_answer(client->exchange))
+		if (exchange_has_answer(client->exchange))
 			front_resume(client->front, client);
 		return MHD_YES;
 	}
-	if (!has_answer(client->exchange))
+	if (!exchange_has_answer(client->exchange))
 		client_read_body(client); /* there may be more credit: client.c, on_sent */
 	if (client->state != CLIENT_ACTIVE)
 		return MHD_NO;
 	/* client_on_writable goes on, when what came before it is out. */
-	if (has_answer(client->exchange) && !client->writing_raw)
+	if (exchange_has_answer(client->exchange) && !client->writing_raw)
 		return respond(client);
 	suspend(client);
 	return MHD_YES;
@@ -692,7 +697,7 @@ watch(struct front *front, int operation, struct client *client)
 {
 	struct epoll_event event = { .events = EPOLLRDHUP | EPOLLET, .data.ptr = client };
 
-	if (client->reading_body)
+	if (client->reading_body || client->direct)
 		event.events |= EPOLLIN;
 	if (client->writing_raw)
 		event.events |= EPOLLOUT;
@@ -706,6 +711,8 @@ front_watch_input(struct front *front, struct client *client, bool on)
 	bool before = client->reading_body;
 
 	client->reading_body = on;
+	if (client->direct)
+		return; /* it is told of all the time */
 	if (watch(front, EPOLL_CTL_MOD, client) < 0)
 		client->reading_body = before;
 }
@@ -837,14 +844,56 @@ front_linger(struct front *front, int fd)
 
 /* ---- turns */
 
+/* Writes a whole answer without libmicrohttpd, which stays suspended. */
+static void
+respond_direct(struct front *front, struct client *client)
+{
+	if (!client->direct) {
+		client->direct = true;
+		if (watch(front, EPOLL_CTL_MOD, client) < 0) {
+			client_close(client, "it cannot be watched");
+			return;
+		}
+		/* What came before was not told of. */
+		client->input_waits = true;
+	}
+	client->close_after = front->draining;
+	client->responding = true;
+	client->output_ms = front->now_ms;
+	switch (response_write_direct(client, &front->head)) {
+	case RESPONSE_WRITTEN:
+		client_on_direct_done(client);
+		break;
+	case RESPONSE_WAITS:
+		front_watch_output(front, client, true);
+		break;
+	case RESPONSE_BROKEN:
+		client_close(client, "the client left");
+		break;
+	}
+}
+
 static void
 resume_marked(struct front *front)
 {
-	while (front->resume) {
-		struct client *client = front->resume;
+	struct client *marked = front->resume;
 
-		front->resume = client->resume_next;
+	front->resume = NULL; /* those that are marked meanwhile have the next run */
+	while (marked) {
+		struct client *client = marked;
+
+		marked = client->resume_next;
 		client->resuming = false;
+		if (response_is_direct(client)) {
+			respond_direct(front, client);
+			continue;
+		}
+		if (client->direct && client->state == CLIENT_IDLE) {
+			client_read_request(client);
+			continue;
+		}
+		if (client->writing_raw && client->responding && client->state == CLIENT_ACTIVE)
+			continue; /* the watch goes on with it */
 		client->suspended = false;
 		client->lane->ready = true;
 		MHD_resume_connection(client->connection);
@@ -962,6 +1011,7 @@ front_new(uv_loop_t *loop, const struct ingress_config *config, struct gateway *
 	tap_init((int)limit.rlim_cur);
 	front->lingerer = lingerer_new(loop);
 	buf_init(&front->frames, WEBSOCKET_SCRATCH_BYTES_MAX);
+	text_init_growing(&front->head);
 	front->watch_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (front->watch_fd < 0 ||
 	    uv_poll_init(loop, &front->watch_poll, front->watch_fd) < 0 || !lane_new(front, false)) {
@@ -991,6 +1041,7 @@ front_free(struct front *front)
 		tap_leave();
 	}
 	lingerer_free(front->lingerer);
+	text_done(&front->head);
 	uv_close((uv_handle_t *)&front->watch_poll, NULL);
 	uv_run(front->loop, UV_RUN_NOWAIT);
 	close(front->watch_fd);

@@ -8,13 +8,12 @@
 #include "ingress/affinity.h"
 #include "ingress/front.h"
 #include "ingress/gateway.h"
+#include "ingress/response_direct.h"
 #include "proto/base/text.h"
 #include "proto/websocket_handshake.h"
 
 /* Pieces in which a body of known length is handed over. */
 #define BLOCK_BYTES (64 * 1024)
-/* A whole body up to this goes out with its head in one write. */
-#define WHOLE_BODY_BYTES_MAX (256 * 1024)
 
 static void
 add_header(struct MHD_Response *response, const char *name, const char *value)
@@ -78,7 +77,7 @@ make_response(struct client *client, MHD_ContentReaderCallback read_body)
 	bool trailers = client->wants_trailers && answer->trailers.count > 0;
 
 	if (has_body && answer->whole && !trailers && exchange->error == ERROR_NONE &&
-	    answer->received_bytes <= WHOLE_BODY_BYTES_MAX)
+	    answer->received_bytes <= RESPONSE_WHOLE_BYTES_MAX)
 		return whole_response(exchange);
 	if (answer->status == 204)
 		return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
@@ -169,7 +168,7 @@ response_needs_large_pool(const struct exchange *exchange)
 		return true;
 	return !answer->has_length && exchange_answer_has_body(exchange) && answer->first &&
 	    answer->received_bytes >= SMALL_CHUNK_BYTES &&
-	    !(answer->whole && answer->received_bytes <= WHOLE_BODY_BYTES_MAX);
+	    !(answer->whole && answer->received_bytes <= RESPONSE_WHOLE_BYTES_MAX);
 }
 
 bool
@@ -179,34 +178,4 @@ response_needs_raw(const struct exchange *exchange)
 
 	return answer->status != 204 && !exchange_answer_has_body(exchange) &&
 	    !answer->has_length;
-}
-
-bool
-response_write_raw(struct client *client)
-{
-	struct exchange *exchange = client->exchange;
-	const struct answer_fields *head = &exchange->answer.head;
-	unsigned status = exchange->answer.status;
-	char cookie[AFFINITY_COOKIE_BYTES_MAX];
-	struct text text;
-	bool has_date = false;
-
-	text_init_growing(&text);
-	text_addf(&text, "HTTP/1.1 %u %s\r\n", status, front_phrase(status));
-	for (size_t i = 0; i < head->count; i++) {
-		has_date = has_date || field_is(&head->fields[i], "Date");
-		text_addf(&text, "%s: %s\r\n", head->fields[i].name, head->fields[i].value);
-	}
-	if (!has_date)
-		text_addf(&text, "Date: %s\r\n", front_date(client->front));
-	if (client->close_after || !client->keep_alive)
-		text_add(&text, "Connection: close\r\n");
-	else if (client->http_1_0)
-		text_add(&text, "Connection: keep-alive\r\n");
-	if (gateway_print_cookie(exchange, cookie))
-		text_addf(&text, "Set-Cookie: %s\r\n", cookie);
-	text_addf(&text, "X-Request-Id: %s\r\n\r\n", exchange->request_id);
-	bool written = client_write_raw(client, text.data, text.bytes);
-	text_done(&text);
-	return written;
 }

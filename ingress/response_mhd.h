@@ -33,7 +33,5 @@ bool response_needs_large_pool(const struct exchange *exchange);
 /* HEAD and 304 have no body, but libmicrohttpd ends a body of unknown length with a last
  * chunk also there (0.9.75): their head is to be written by us. */
 bool response_needs_raw(const struct exchange *exchange);
-/* Writes it to the socket.  False: the client does not read. */
-bool response_write_raw(struct client *client);
 
 #endif
