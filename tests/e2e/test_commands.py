@@ -228,7 +228,7 @@ def test_a_server_that_takes_its_time(stack, seconds, found, words):
     stack.ingress.wait_log("container starting")
     client = stack.client()
     client.send(http.request("POST", "/", body=b"x"))
-    assert_answer(client.read_response(seconds + 10))
+    assert_answer(client.read_response(seconds=seconds + 10))
     waited = [int(n) for n in re.findall(f'{words}" seconds=(\\d+)', stack.shim.log)]
     assert waited == list(range(5, int(seconds) + 1, 5))[:len(waited)] and waited
 

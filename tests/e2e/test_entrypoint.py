@@ -128,7 +128,7 @@ def test_out_of_memory_is_told_from_other_kills(stack):
         into = ["sh", "-c", f'echo $$ >{group}/cgroup.procs && exec "$@"', "sh"]
         start(stack, prefix=into)
         held = call(stack, "/hang")
-        answer = assert_error(call(stack, "/eat").read_response(60), 502, "container_lost")
+        answer = assert_error(call(stack, "/eat").read_response(seconds=60), 502, "container_lost")
         assert b"killed by signal 9 (out of memory)" in answer.body, answer.body
         assert b"(out of memory)" in assert_error(held.read_response(), 502, "container_lost").body
         stack.shim.expect_exit(137)

@@ -45,6 +45,7 @@ class Client(Peer):
         return self.pieces_to_end(seconds)
 
     def read_response(self, method: bytes = b"GET", seconds: float | None = None) -> Response:
+        assert isinstance(method, bytes), method
         head = self.read_final_head(seconds)
         head.body = b"".join(self.body_pieces(head, method, seconds))
         return head
