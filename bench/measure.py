@@ -50,6 +50,7 @@ class Scenario:
     target: str
     download: int = 0  # bytes of the answer's body
     upload: int = 0  # bytes of the request's body
+    message: int = 0  # bytes of a WebSocket's message, which is sent back
 
     @property
     def bytes(self) -> int:
@@ -59,6 +60,11 @@ class Scenario:
     def big(self) -> bool:
         """Bytes count, not requests."""
         return self.bytes >= 64 * 1024
+
+    @property
+    def large(self) -> bool:
+        """nginx with larger buffers is worth a look."""
+        return max(self.bytes, self.message) >= 64 * 1024
 
 
 @dataclass
@@ -109,14 +115,33 @@ class Wrk:
             self.process.wait()
 
 
-def run_wrk(programs: Programs, scenario: Scenario, group: Group, seconds: float) -> Sample:
-    before = group.cpu_us()
+def run_echo(programs: Programs, scenario: Scenario, group: Group,
+             seconds: float) -> dict[str, float]:
+    """bench/echo_client.c: requests, us, p50, p99, errors."""
+    done = subprocess.run(
+        [programs.compiled("echo_client"), str(group.port), str(scenario.connections),
+         str(scenario.message), str(seconds)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds + 60)
+    lines = [x for x in done.stdout.splitlines() if x.startswith("RESULT ")]
+    if done.returncode or not lines:
+        raise Failed(f"{group.name}: {done.stdout}")
+    return json.loads(lines[-1][len("RESULT "):])
+
+
+def run_wrk(programs: Programs, scenario: Scenario, group: Group,
+            seconds: float) -> dict[str, float]:
     wrk = Wrk(programs, group, scenario)
     try:
         time.sleep(seconds)
-        r = wrk.stop()
+        return wrk.stop()
     finally:
         wrk.kill()
+
+
+def run_round(programs: Programs, scenario: Scenario, group: Group, seconds: float) -> Sample:
+    before = group.cpu_us()
+    run = run_echo if scenario.message else run_wrk
+    r = run(programs, scenario, group, seconds)
     cpu = group.cpu_us() - before
     if not r["requests"]:
         raise Failed(f"{group.name}: no answer in {seconds} s ({scenario.title})")

@@ -67,7 +67,8 @@ HOP = """\
         location / {{
             proxy_pass http://next;
             proxy_http_version 1.1;
-            proxy_set_header Connection "";
+            proxy_set_header Connection "{connection}";
+            proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Host $http_host;
             proxy_buffering off;
             proxy_request_buffering off;
@@ -191,14 +192,27 @@ class Programs:
 
     def sink(self) -> Group:
         """What takes uploads: bench/sink.c."""
-        program = self.temp / "sink"
+        return self._server("sink")
+
+    def echo(self) -> Group:
+        """What sends WebSocket messages back: bench/echo_server.c."""
+        return self._server("echo_server")
+
+    def compiled(self, name: str) -> str:
+        """A program of this folder, with the codec of proto/."""
+        program = self.temp / name
         if not program.exists():
-            source = Path(__file__).with_name("sink.c")
+            folder = Path(__file__).resolve().parent
             subprocess.run(
-                ["cc", "-D_GNU_SOURCE", "-O2", "-o", str(program), str(source)], check=True
+                ["cc", "-D_GNU_SOURCE", "-O3", "-I", str(folder.parent), "-o", str(program),
+                 str(folder / f"{name}.c"),
+                 str(self.build / "proto" / "libporthole_proto.a"), "-lz"], check=True
             )
+        return str(program)
+
+    def _server(self, name: str) -> Group:
         group = Group("backend alone", free_port())
-        self._start(group, "sink", [str(program), str(group.port)])
+        self._start(group, name, [self.compiled(name), str(group.port)])
         wait_port(group.port)
         return group
 
@@ -212,7 +226,7 @@ class Programs:
         return int(wait_log(log, r"ready listen=127\.0\.0\.1:(\d+)")[1])
 
     def hops(self, count: int, backend: int, large: bool = False,
-             line: Line | None = None) -> Group:
+             line: Line | None = None, upgrade: bool = False) -> Group:
         """nginx in front of nginx ..., one worker each; between two of them a line."""
         name = "one nginx hop" if count == 1 else "two nginx hops"
         group = Group(name + (", 64 KiB buffers" if large else ""))
@@ -222,7 +236,8 @@ class Programs:
                 port = line(group, port)
             after, port = port, free_port()
             buffers = LARGE_BUFFERS if large else ""
-            self._nginx(group, HOP.format(port=port, next=after, buffers=buffers))
+            self._nginx(group, HOP.format(port=port, next=after, buffers=buffers,
+                                          connection="upgrade" if upgrade else ""))
         group.port = port
         return group
 
@@ -250,13 +265,14 @@ class Programs:
         wait_log(log, r"msg=registered")
         return group
 
-    def candidates(self, backend: Group, large: bool = False) -> list[Group]:
+    def candidates(self, backend: Group, large: bool = False,
+                   upgrade: bool = False) -> list[Group]:
         """Everything that is compared, in front of one backend."""
         return [
             Group("backend alone", backend.port),
-            self.hops(1, backend.port),
-            self.hops(2, backend.port),
-            *([self.hops(2, backend.port, large=True)] if large else []),
+            self.hops(1, backend.port, upgrade=upgrade),
+            self.hops(2, backend.port, upgrade=upgrade),
+            *([self.hops(2, backend.port, large=True, upgrade=upgrade)] if large else []),
             self.porthole(backend.port),
         ]
 
