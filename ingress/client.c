@@ -33,6 +33,8 @@
 #include "proto/base/method.h"
 #include "proto/limits.h"
 
+/* Reads of one request that nobody wants before other clients have their turn. */
+#define DISCARDS_MAX 4
 /* Fields of the largest request that the configuration may allow. */
 #define HEADERS_STACK 160
 
@@ -488,16 +490,24 @@ begin(struct client *client)
 
 /* ---- a body */
 
+/* Nobody wants what still comes of the request: the answer is whole, or the server reads no
+ * more.  It is read and thrown away, since the client may not look at the answer before it
+ * has sent everything. */
+static bool
+is_unwanted(const struct exchange *exchange)
+{
+	return exchange->state == EXCHANGE_OVER || exchange->request_stopped;
+}
+
 static void
 send_piece(struct client *client, const char *data, size_t bytes, bool last)
 {
 	struct exchange *exchange = client->exchange;
 	struct payload *payload = NULL;
 
-	if (exchange->state == EXCHANGE_OVER && last)
+	if (is_unwanted(exchange) && last)
 		exchange->request_whole = true; /* nobody wants it, but it has come */
-	if (exchange->state == EXCHANGE_OVER || exchange->request_whole ||
-	    (bytes == 0 && !last))
+	if (is_unwanted(exchange) || exchange->request_whole || (bytes == 0 && !last))
 		return;
 	client->body_bytes += bytes;
 	client->wants_continue = false; /* it did not wait */
@@ -524,7 +534,7 @@ allowance(const struct client *client, size_t bytes, size_t piece_bytes)
 {
 	size_t room;
 
-	if (!client->exchange || client->exchange->state == EXCHANGE_OVER)
+	if (!client->exchange || is_unwanted(client->exchange))
 		return bytes;
 	room = exchange_room_bytes(client->exchange);
 	room = room > piece_bytes ? room - piece_bytes : 0;
@@ -585,7 +595,9 @@ refuse_body(struct client *client)
 	struct exchange *exchange = client->exchange;
 	const struct request_error *error = &client->reader.error;
 
-	if (exchange->state == EXCHANGE_OVER || exchange->answer.status)
+	if (is_unwanted(exchange))
+		return; /* the answer goes on */
+	if (exchange->answer.status)
 		client_close(client, "malformed request body");
 	else
 		gateway_fail(front_gateway(client->front), exchange,
@@ -596,8 +608,7 @@ refuse_body(struct client *client)
 static bool
 wants_input(const struct client *client)
 {
-	return client->state == CLIENT_ACTIVE && client->exchange->state != EXCHANGE_OVER &&
-	    !client->exchange->request_whole && !client->exchange->request_stopped &&
+	return client->state == CLIENT_ACTIVE && !client->exchange->request_whole &&
 	    client->reader.error.status == 0;
 }
 
@@ -611,9 +622,12 @@ void
 client_read_body(struct client *client)
 {
 	char *scratch = front_scratch(client->front);
+	int discarded = 0;
 
 	while (wants_input(client)) {
-		size_t room = exchange_room_bytes(client->exchange);
+		size_t room = is_unwanted(client->exchange)
+		    ? CLIENT_READ_BYTES
+		    : exchange_room_bytes(client->exchange);
 		char *data = scratch;
 		ssize_t bytes;
 
@@ -648,6 +662,13 @@ client_read_body(struct client *client)
 		client->input_ms = front_now_ms(client->front);
 		if (client->reader.error.status)
 			refuse_body(client);
+		/* No credit ends this: others have their turn, and the watch, set anew, tells
+		 * of what is there. */
+		if (client->exchange && is_unwanted(client->exchange) &&
+		    ++discarded == DISCARDS_MAX) {
+			front_watch_again(client->front, client);
+			return;
+		}
 	}
 	if (wants_input(client) != client->reading_body)
 		front_watch_input(client->front, client, !client->reading_body);
@@ -942,7 +963,7 @@ tick_body(struct client *client, int64_t now_ms)
 {
 	struct exchange *exchange = client->exchange;
 
-	if (!wants_input(client))
+	if (!wants_input(client) || is_unwanted(exchange))
 		return;
 	if (client->wants_continue && client->continue_ms && now_ms >= client->continue_ms)
 		say_continue(client);

@@ -83,6 +83,8 @@ void front_random(struct front *front, unsigned char out[16]);
 void front_resume(struct front *front, struct client *client);
 /* The watch is to tell of incoming bytes, or only of the end. */
 void front_watch_input(struct front *front, struct client *client, bool on);
+/* The same, and at once of those that are there already: they were not all read. */
+void front_watch_again(struct front *front, struct client *client);
 /* ... and once of room for outgoing ones. */
 void front_watch_output(struct front *front, struct client *client, bool on);
 /* Goes on reading from the client's socket after it has been closed, and throws away what

@@ -718,6 +718,14 @@ front_watch_input(struct front *front, struct client *client, bool on)
 }
 
 void
+front_watch_again(struct front *front, struct client *client)
+{
+	client->reading_body = true;
+	if (watch(front, EPOLL_CTL_MOD, client) < 0)
+		client_close(client, "it cannot be watched");
+}
+
+void
 front_watch_output(struct front *front, struct client *client, bool on)
 {
 	client->writing_raw = on;

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from harness import http
-from harness.check import REQUEST_ID, assert_answer
+from harness.check import REQUEST_ID, assert_answer, assert_error
 from harness.server import serve
 
 ODD = [
@@ -146,6 +146,81 @@ def test_response_trailers_do_not_go_to_others(shared):
     answer = shared.ask()
     assert answer.body == b"body"
     assert answer.trailers == []
+
+
+TAKES_TRAILERS = [(b"TE", b"trailers"), (b"Connection", b"TE")]
+
+
+@pytest.mark.parametrize("size", [1, 5000, 3 << 20])
+def test_trailers_behind_a_body_of_any_size(shared, size):
+    """Whole at once, or as it comes; the connection goes on."""
+    body = bytes(range(256)) * (size // 256 + 1)
+    shared.servers[0].script(serve(lambda request, conn: (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + http.chunked(body[:size // 2], body[size // 2:size], trailers=[(b"X-Sum", b"1"), (b"X-Empty", b"")]))))
+    client = shared.client()
+    for _ in range(2):
+        answer = client.ask(fields=TAKES_TRAILERS)
+        assert answer.body == body[:size]
+        assert answer.trailers == [(b"X-Sum", b"1"), (b"X-Empty", b"")]
+
+
+def test_trailers_that_come_later_than_the_body(shared):
+    release = shared.servers[0].gate()
+
+    def late(_request: http.Request, conn) -> None:
+        conn.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + http.chunk(b"body"))
+        assert release.wait(20)
+        conn.send(b"0\r\nX-Sum: 1\r\n\r\n")
+
+    shared.servers[0].script(serve(late))
+    client = shared.client()
+    client.send(http.request(fields=TAKES_TRAILERS))
+    head = client.read_final_head()
+    pieces = client.body_pieces(head)
+    assert next(pieces) == b"body"
+    release.set()
+    assert list(pieces) == []
+    assert head.trailers == [(b"X-Sum", b"1")]
+
+
+def test_an_http_1_0_client_has_no_place_for_trailers(shared):
+    trailing_server(shared)
+    client = shared.client()
+    client.send(http.request(version=b"HTTP/1.0", fields=TAKES_TRAILERS))
+    answer = client.read_response()
+    assert (answer.body, answer.chunked, answer.trailers) == (b"body", False, [])
+    assert client.read_to_end() == b""
+
+
+def test_the_answer_to_head_has_no_trailers(shared):
+    shared.servers[0].script(serve(lambda request, conn: (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
+        + (b"" if request.method == b"HEAD" else http.chunked(b"body", trailers=[(b"X-Sum", b"1")])))))
+    client = shared.client()
+    assert client.ask("HEAD", fields=TAKES_TRAILERS).trailers == []
+    assert client.ask(fields=TAKES_TRAILERS).trailers == [(b"X-Sum", b"1")]
+
+
+def test_trailers_of_both_at_once(shared):
+    """Those of the request come back in those of the answer."""
+    shared.servers[0].script(serve(lambda request, conn: (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + http.chunked(request.body, trailers=request.trailers))))
+    client = shared.client()
+    trailers = [(b"X-Sum", b"1"), (b"x-sum", b"2"), (b"X-High", b"\xe9")]
+    for _ in range(2):
+        client.send(http.request("POST", fields=[CHUNKED, *TAKES_TRAILERS])
+                    + http.chunked(b"body", trailers=trailers))
+        answer = client.read_response()
+        assert (answer.body, answer.trailers) == (b"body", trailers)
+
+
+def test_request_trailers_over_the_limit_are_refused(shared):
+    client = shared.client()
+    client.send(http.request("POST", fields=[CHUNKED])
+                + http.chunked(b"body", trailers=[(b"X-Sum", b"v" * 17000)]))
+    assert_error(client.read_response(), 431, "header_too_large")
 
 
 def test_request_trailers_reach_the_server(shared):
