@@ -17,7 +17,7 @@ from harness import http
 from harness.check import assert_answer, assert_error
 from harness.client import Client
 from harness.deadline import wait_until
-from harness.program import descendants
+from harness.program import descendants, is_alive
 from harness.server import serve
 from harness.stack import SHIM_BIN, Stack
 from harness.websocket import close_frame, echo, handshake, serve_websocket
@@ -58,13 +58,6 @@ def in_threads(count: int, action) -> list:
         thread.join(60)
         assert not thread.is_alive()
     return results
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_from_zero_to_one_and_back(stack):
