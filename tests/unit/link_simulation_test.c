@@ -596,9 +596,14 @@ check_bounds(void)
 			      held_bytes + HEAD_MAX + 200);
 			check(in->window_bytes <= held_bytes);
 			check(in->window_bytes <= STREAM_WINDOW_BYTES_MAX);
+			check(talk->call.out.kept_bytes <=
+			      STREAM_WINDOW_BYTES_MAX + HEAD_MAX + 400);
+			/* What the other end has, it no longer reserves memory for,
+			 * although it is kept until the acknowledgement is here. */
 			if (talk->other && talk->other->opened)
-				check(talk->call.out.kept_bytes <=
-				    talk->other->call.in.reserved_bytes +
+				check(talk->call.out.spent_bytes <=
+				    talk->other->call.in.received_bytes +
+				        talk->other->call.in.reserved_bytes +
 				        STREAM_WINDOW_BYTES_INITIAL + HEAD_MAX + 400);
 		}
 		check(reserved_bytes == side->budget.used_bytes);
