@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Sequence
 
 # Puts a line in front of a port, and says which port leads to it.
 Line = Callable[["Group", int], int]
@@ -94,6 +94,7 @@ class Group:
     def __init__(self, name: str, port: int = 0) -> None:
         self.name = name
         self.port = port
+        self.admin = 0  # of an ingress
         self.processes: list[subprocess.Popen] = []
         self.logs: list[Path] = []
 
@@ -148,6 +149,28 @@ def _children(pid: int) -> list[int]:
         return []
 
 
+class Crowd:
+    """Many clients of one kind, until end()."""
+
+    OPEN_SECONDS = 120.0
+
+    def __init__(self, group: Group, log: Path) -> None:
+        self.group = group
+        self.log = log
+        self.asked = 0
+
+    def wait_open(self) -> None:
+        wait_log(self.log, r"(?m)^open \d+\n", self.OPEN_SECONDS)
+
+    def report(self) -> dict[str, str]:
+        """open, ended, answers, status, age_ms: as bench/crowd.c says them."""
+        self.asked += 1
+        self.group.processes[0].stdin.write(b"\n")
+        self.group.processes[0].stdin.flush()
+        line = wait_log(self.log, r"(?s)(?:.*?\nopen=([^\n]*)\n){%d}" % self.asked)[1]
+        return dict(word.partition("=")[::2] for word in ("open=" + line).split())
+
+
 class Programs:
     """Starts groups; ends every process that it started, by its id, at exit."""
 
@@ -198,6 +221,19 @@ class Programs:
         """What sends WebSocket messages back: bench/echo_server.c."""
         return self._server("echo_server")
 
+    def park(self) -> Group:
+        """What answers some requests and keeps others waiting: bench/park.c."""
+        return self._server("park")
+
+    def crowd(self, kind: str, port: int, count: int, *more: object) -> "Crowd":
+        """Many clients of one kind: bench/crowd.c."""
+        group = Group(f"{count} {kind}")
+        log = self._start(group, f"crowd-{kind}",
+                          [self.compiled("crowd"), kind, str(port), str(count),
+                           *map(str, more)],
+                          stdin=subprocess.PIPE)  # it ends with its input
+        return Crowd(group, log)
+
     def compiled(self, name: str) -> str:
         """A program of this folder, with the codec of proto/."""
         program = self.temp / name
@@ -241,7 +277,8 @@ class Programs:
         group.port = port
         return group
 
-    def porthole(self, backend: int, line: Line | None = None) -> Group:
+    def porthole(self, backend: int, line: Line | None = None,
+                 ingress_flags: Sequence[str] = (), shim_flags: Sequence[str] = ()) -> Group:
         """An ingress, and a shim beside a server that runs already; between them a line."""
         group = Group("Porthole")
         any_tcp = "127.0.0.1:0"
@@ -249,10 +286,13 @@ class Programs:
             group,
             "porthole-ingress",
             [str(self.build / "ingress" / "porthole-ingress"), "--listen", any_tcp,
-             "--access-log", "off", "--shims", f"tcp://{any_tcp}", "--admin", any_tcp, "--log-format", "text"],
+             "--access-log", "off", "--shims", f"tcp://{any_tcp}", "--admin", any_tcp,
+             "--log-format", "text", *ingress_flags],
         )
-        ready = wait_log(log, r"msg=ready listen=127\.0\.0\.1:(\d+) shims=(\S+)")
+        ready = wait_log(
+            log, r"msg=ready listen=127\.0\.0\.1:(\d+) shims=(\S+) admin=127\.0\.0\.1:(\d+)")
         group.port = int(ready[1])
+        group.admin = int(ready[3])
         shims = int(ready[2].rpartition(":")[2])
         if line:
             shims = line(group, shims)
@@ -260,7 +300,7 @@ class Programs:
             group,
             "porthole-shim",
             [str(self.build / "shim" / "porthole-shim"), "--ingress", f"tcp://127.0.0.1:{shims}",
-             "--port", str(backend), "--log-format", "text"],
+             "--port", str(backend), "--log-format", "text", *shim_flags],
         )
         wait_log(log, r"msg=registered")
         return group
@@ -328,8 +368,8 @@ def wait_port(port: int) -> None:
     raise Failed(f"nothing accepts on port {port}")
 
 
-def wait_log(log: Path, pattern: str) -> re.Match:
-    deadline = time.monotonic() + START_SECONDS
+def wait_log(log: Path, pattern: str, seconds: float = START_SECONDS) -> re.Match:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = re.search(pattern, log.read_text(errors="replace"))
         if found:
