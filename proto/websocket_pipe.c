@@ -19,7 +19,16 @@ websocket_pipe_init(struct websocket_pipe *pipe, enum websocket_role role,
 	};
 	websocket_reader_init(&pipe->reader, role, message_bytes_max);
 	buf_init(&pipe->unread, WEBSOCKET_READ_BYTES_MAX);
+	buf_init(&pipe->pongs, WEBSOCKET_READ_BYTES_MAX);
 	buf_init(&pipe->rest, WEBSOCKET_SCRATCH_BYTES_MAX);
+}
+
+/* Buffers are made so that everything fits: their caps are ours. */
+static void
+must_fit(int status)
+{
+	if (status < 0)
+		abort();
 }
 
 static void
@@ -58,6 +67,7 @@ websocket_pipe_done(struct websocket_pipe *pipe)
 	while (pipe->first)
 		drop_first(pipe);
 	buf_done(&pipe->unread);
+	buf_done(&pipe->pongs);
 	buf_done(&pipe->rest);
 }
 
@@ -167,15 +177,27 @@ end(struct websocket_pipe *pipe, enum websocket_end how, unsigned code,
 		memcpy(pipe->reason, reason, reason_bytes);
 }
 
+/* A ping is longer than what is kept of it, so the pongs of one read always fit. */
+static void
+keep_pong(struct websocket_pipe *pipe, const uint8_t *data, size_t bytes)
+{
+	bool is_stuck = buf_bytes(&pipe->rest) > 0;
+	size_t bytes_max =
+	    is_stuck ? WEBSOCKET_PONGS_BYTES_MAX : WEBSOCKET_READ_BYTES_MAX;
+	uint8_t length = (uint8_t)bytes;
+
+	if (buf_bytes(&pipe->pongs) + sizeof(length) + bytes > bytes_max)
+		buf_clear(&pipe->pongs);
+	must_fit(buf_add(&pipe->pongs, &length, sizeof(length)));
+	must_fit(buf_add(&pipe->pongs, data, bytes));
+}
+
 static void
 on_control(struct websocket_pipe *pipe, const struct websocket_event *event)
 {
 	switch (event->type) {
 	case WEBSOCKET_PING:
-		pipe->pong_due = true;
-		pipe->pong_bytes = (uint8_t)event->bytes;
-		if (event->bytes > 0)
-			memcpy(pipe->pong, event->data, event->bytes);
+		keep_pong(pipe, event->data, event->bytes);
 		break;
 	case WEBSOCKET_CLOSE:
 		end(pipe, WEBSOCKET_CLOSED, event->code, event->data, event->bytes);
@@ -337,14 +359,6 @@ websocket_pipe_close(struct websocket_pipe *pipe, unsigned code, const char *rea
 		memcpy(pipe->close_reason, reason, reason_bytes);
 }
 
-/* The scratch is made so that everything fits: its cap is ours. */
-static void
-must_fit(int status)
-{
-	if (status < 0)
-		abort();
-}
-
 static const uint8_t *
 new_mask(struct websocket_pipe *pipe, uint8_t mask[WEBSOCKET_MASK_BYTES])
 {
@@ -379,14 +393,19 @@ static void
 encode_control(struct websocket_pipe *pipe, struct buf *out)
 {
 	uint8_t key[WEBSOCKET_MASK_BYTES];
+	const uint8_t *pong;
 
-	if (pipe->pong_due)
+	while (buf_bytes(&pipe->pongs) > 0) {
+		pong = (const uint8_t *)buf_data(&pipe->pongs);
 		must_fit(websocket_writer_control(&pipe->writer, WEBSOCKET_OPCODE_PONG,
-		    pipe->pong, pipe->pong_bytes, new_mask(pipe, key), out));
+		    pong + 1, pong[0], new_mask(pipe, key), out));
+		buf_consume(&pipe->pongs, 1 + (size_t)pong[0]);
+	}
+	buf_done(&pipe->pongs); /* an idle connection keeps no buffer */
 	if (pipe->ping_due)
 		must_fit(websocket_writer_control(&pipe->writer, WEBSOCKET_OPCODE_PING,
 		    NULL, 0, new_mask(pipe, key), out));
-	pipe->pong_due = pipe->ping_due = false;
+	pipe->ping_due = false;
 }
 
 const uint8_t *
@@ -434,7 +453,8 @@ websocket_pipe_has_output(const struct websocket_pipe *pipe)
 	if (buf_bytes(&pipe->rest) > 0)
 		return true;
 	return !pipe->writer.closed &&
-	       (pipe->first || pipe->pong_due || pipe->ping_due || pipe->close_due);
+	       (pipe->first || buf_bytes(&pipe->pongs) > 0 || pipe->ping_due ||
+		   pipe->close_due);
 }
 
 bool

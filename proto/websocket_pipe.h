@@ -12,9 +12,9 @@
  * Messages go through in pieces, as they come.  What is read waits for credit of the
  * call, what is written gives its credit back when the socket has taken it; so a reader
  * that stalls holds up its sender.  Kept are: of what is read, at most one read of the
- * owner; of what is to be written, what the stream's window allows, and one pong, one
- * ping and one close.  A ping is answered here; only the newest has its pong (RFC 6455
- * section 5.5.3).
+ * owner; of what is to be written, what the stream's window allows, the pongs of one
+ * read, one ping and one close.  Pings are answered here, each of them as long as the
+ * peer reads; of those that come while it does not, the newest (RFC 6455 section 5.5.3).
  *
  * The end is told, not made: `end` says why nothing more is read, and what the peer
  * said; the owner answers it, with websocket_pipe_close() and with an event of its own.
@@ -28,10 +28,12 @@
 
 /* What is read in one go, at most. */
 #define WEBSOCKET_READ_BYTES_MAX (64 * 1024)
+/* Of pongs that wait while the socket takes nothing; beyond it only the newest stays. */
+#define WEBSOCKET_PONGS_BYTES_MAX 1024
 /* What is encoded in one go: pieces until it is more. */
 #define WEBSOCKET_WRITE_BYTES_TARGET (64 * 1024)
-/* A cap for the scratch of websocket_pipe_data: that and the largest piece, compressed.
- */
+/* A cap for the scratch of websocket_pipe_data: that, the largest piece, compressed, and
+ * the pongs of one read. */
 #define WEBSOCKET_SCRATCH_BYTES_MAX (2 * 1024 * 1024)
 
 struct websocket_pipe;
@@ -85,11 +87,9 @@ struct websocket_pipe {
 	struct buf rest;     /* encoded, not taken by the socket yet */
 	uint64_t owed_bytes; /* of credit, to be given back when all that is encoded is
 				out */
-	bool pong_due;
+	struct buf pongs;    /* due: of each its length in a byte, then its payload */
 	bool ping_due;
 	bool close_due;
-	uint8_t pong_bytes;
-	uint8_t pong[WEBSOCKET_CONTROL_BYTES_MAX];
 	unsigned close_code; /* 0: none */
 	size_t close_reason_bytes;
 	char close_reason[WEBSOCKET_REASON_BYTES_MAX];

@@ -116,6 +116,11 @@ def test_pings_are_answered(client):
         assert (got.opcode, got.payload) == (PONG, payload)
 
 
+def test_pings_that_come_at_once_are_all_answered(client):
+    client.send(b"".join(frame(PING, b"%d" % i) for i in range(10)))
+    assert [read_frame(client).payload for _ in range(10)] == [b"%d" % i for i in range(10)]
+
+
 def test_a_ping_does_not_reach_the_server(shared):
     seen = []
 
@@ -156,7 +161,7 @@ def test_a_servers_ping_is_answered_by_the_shim(shared):
 
 
 def test_a_flood_of_pings_that_nobody_reads(client):
-    """Bounded: only the newest is answered, and messages go on."""
+    """Bounded: of those that come meanwhile the newest are answered, and messages go on."""
     client.send_until_blocked(frame(PING, b"x" * 125) * 500, 8 << 20)
     client.send(frame(TEXT, b"done"))
     assert read_message(client, 60) == (TEXT, b"done")

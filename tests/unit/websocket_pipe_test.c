@@ -206,14 +206,14 @@ test_credit_runs_out(void **state)
 	read_hex(&f, "81 08 6162636465666768 89 01 70");
 	assert_string_equal(events(&f), "text abc+");
 	assert_int_equal(websocket_pipe_room_bytes(&f.pipe), 0);
-	assert_false(f.pipe.pong_due);
+	assert_int_equal(buf_bytes(&f.pipe.pongs), 0);
 	f.call.out.credit_bytes = f.call.out.spent_bytes + EVENT_COST_BYTES + 2;
 	websocket_pipe_on_room(&f.pipe);
 	assert_string_equal(events(&f), "text de+");
 	f.call.out.credit_bytes = f.call.out.spent_bytes + 1000;
 	websocket_pipe_on_room(&f.pipe);
 	assert_string_equal(events(&f), "text fgh.");
-	assert_true(f.pipe.pong_due);
+	assert_int_equal(buf_bytes(&f.pipe.pongs), 2);
 	assert_true(websocket_pipe_room_bytes(&f.pipe) > 0);
 	finish(&f);
 }
@@ -344,21 +344,58 @@ test_credit_goes_back_when_it_is_written(void **state)
 	finish(&f);
 }
 
-/* Section 5.5.3: of pings that were not answered yet, only the last needs to be. */
+/* However many came in one read, and however short they are. */
 static void
-test_only_the_newest_ping_is_answered(void **state)
+test_pings_are_answered(void **state)
 {
+	static uint8_t flood[WEBSOCKET_READ_BYTES_MAX];
 	struct fixture f;
+	size_t bytes;
 
 	(void)state;
 	begin(&f, WEBSOCKET_SERVER, 1 << 20);
-	read_hex(&f, "89 81 00000000 61 89 82 00000000 6263");
+	read_hex(&f, "89 81 00000000 61 89 80 00000000 89 82 00000000 6263");
+	assert_true(websocket_pipe_has_output(&f.pipe));
 	write_all(&f, 1000);
-	assert_written(&f, "8a 02 6263");
+	assert_written(&f, "8a 01 61 8a 00 8a 02 6263");
+	assert_false(websocket_pipe_has_output(&f.pipe));
 	websocket_pipe_ping(&f.pipe);
 	websocket_pipe_ping(&f.pipe);
 	write_all(&f, 1000);
 	assert_written(&f, "89 00");
+	finish(&f);
+
+	begin(&f, WEBSOCKET_CLIENT, 1 << 20);
+	for (size_t i = 0; i < sizeof(flood); i += 2)
+		flood[i] = 0x89;
+	websocket_pipe_read(&f.pipe, flood, sizeof(flood));
+	const uint8_t *data = websocket_pipe_data(&f.pipe, &f.scratch, &bytes);
+	assert_int_equal(bytes, sizeof(flood) / 2 * 6);
+	websocket_pipe_wrote(&f.pipe, data, bytes, bytes);
+	finish(&f);
+}
+
+/* Section 5.5.3: of pings that were not answered yet, only the last needs to be. */
+static void
+test_a_peer_that_does_not_read_has_few_pongs(void **state)
+{
+	static uint8_t pings[6 * WEBSOCKET_PONGS_BYTES_MAX];
+	struct fixture f;
+	size_t bytes;
+
+	(void)state;
+	begin(&f, WEBSOCKET_SERVER, 1 << 20);
+	for (size_t i = 0; i < sizeof(pings); i += 6)
+		memcpy(pings + i, "\x89\x80\0\0\0\0", 6);
+	send_event(&f, "x", true, false, 65);
+	const uint8_t *data = websocket_pipe_data(&f.pipe, &f.scratch, &bytes);
+	websocket_pipe_wrote(&f.pipe, data, bytes, 0);
+	websocket_pipe_read(&f.pipe, pings, sizeof(pings));
+	assert_int_equal(buf_bytes(&f.pipe.pongs), WEBSOCKET_PONGS_BYTES_MAX);
+	read_hex(&f, "89 81 00000000 61");
+	assert_int_equal(buf_bytes(&f.pipe.pongs), 2);
+	write_all(&f, 1000);
+	assert_written(&f, "81 01 78 8a 01 61");
 	finish(&f);
 }
 
@@ -432,7 +469,8 @@ main(void)
 		cmocka_unit_test(test_a_muted_pipe_still_reads),
 		cmocka_unit_test(test_events_become_frames),
 		cmocka_unit_test(test_credit_goes_back_when_it_is_written),
-		cmocka_unit_test(test_only_the_newest_ping_is_answered),
+		cmocka_unit_test(test_pings_are_answered),
+		cmocka_unit_test(test_a_peer_that_does_not_read_has_few_pongs),
 		cmocka_unit_test(test_closes),
 		cmocka_unit_test(test_a_client_masks),
 	};
