@@ -25,6 +25,7 @@ gateway_new(const struct ingress_config *config, const char **out_text)
 
 	gateway->config = config;
 	gateway->context = link_context_new();
+	gateway->has_input = gateway->has_events = true;
 	int r = link_socket_bind(
 	    gateway->context, config->shims_bind, &gateway->socket, out_text);
 	if (r < 0) {
@@ -61,6 +62,15 @@ int
 gateway_monitor_fd(const struct gateway *gateway)
 {
 	return link_socket_monitor_fd(gateway->socket);
+}
+
+void
+gateway_woken(struct gateway *gateway, bool monitor)
+{
+	if (monitor)
+		gateway->has_events = true;
+	else
+		gateway->has_input = true;
 }
 
 /* ---- peers */
@@ -175,6 +185,14 @@ now_us(void)
 	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
+static bool
+receive(struct gateway *gateway, struct link_message *out)
+{
+	if (gateway->has_input && link_socket_receive(gateway->socket, out) == 0)
+		gateway->has_input = false;
+	return gateway->has_input;
+}
+
 bool
 gateway_receive(struct gateway *gateway, int64_t now_ms)
 {
@@ -185,13 +203,15 @@ gateway_receive(struct gateway *gateway, int64_t now_ms)
 
 	gateway->now_ms = now_ms;
 	gateway->now_us = now_us();
-	while (budget > 0 && link_socket_receive(gateway->socket, &message) > 0) {
+	while (budget > 0 && receive(gateway, &message)) {
 		receive_message(gateway, &message);
 		reap(gateway);
 		budget--;
 	}
-	while ((event = link_socket_next_event(gateway->socket)) != LINK_EVENT_NONE)
-		probe = probe || event == LINK_EVENT_DISCONNECTED;
+	if (gateway->has_events)
+		while ((event = link_socket_next_event(gateway->socket)) != LINK_EVENT_NONE)
+			probe = probe || event == LINK_EVENT_DISCONNECTED;
+	gateway->has_events = false;
 	if (probe) {
 		probe_all(gateway);
 		gateway->probes_left = PROBES;
@@ -209,6 +229,7 @@ container_flush(struct container *container)
 	    link_collect(&container->link, &gateway->batch)) {
 		int r = link_socket_send(gateway->socket, &container->peer, &gateway->batch);
 
+		gateway->has_input = true; /* the send may have taken the watch's word */
 		batch_reset(&gateway->batch);
 		if (r < 0) {
 			container_closed(container);
@@ -349,7 +370,9 @@ gateway_tick(struct gateway *gateway, int64_t now_ms)
 	struct container *container, *next_container;
 	struct function *function, *next_function;
 
-	/* What was said while we did not run counts before anybody is called silent. */
+	/* What was said while we did not run counts before anybody is called silent; the watch
+	 * has not told of it yet. */
+	gateway->has_input = true;
 	gateway_receive(gateway, now_ms);
 	if (gateway->probes_left > 0) {
 		gateway->probes_left--;

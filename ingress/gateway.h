@@ -44,9 +44,11 @@ void gateway_set_subprocesses(
 void gateway_configure(struct gateway *gateway);
 
 const char *gateway_endpoint(const struct gateway *gateway);
-/* Descriptors to be watched for reading; call gateway_turn when one is ready. */
+/* Descriptors to be watched for reading; call gateway_woken when one is ready, before
+ * gateway_receive: it does not look where it was not told of anything. */
 int gateway_fd(const struct gateway *gateway);
 int gateway_monitor_fd(const struct gateway *gateway);
+void gateway_woken(struct gateway *gateway, bool monitor);
 
 /* Reads and sends until there is nothing more, at most a bounded number of messages.
  * Returns true if something is left for the next turn. */

@@ -93,6 +93,8 @@ struct gateway {
 	const struct ingress_config *config;
 	struct link_context *context;
 	struct link_socket *socket;
+	bool has_input;  /* perhaps: to look takes system calls */
+	bool has_events; /* ... at the monitor */
 	struct arena arena;
 	struct stream_budget budget;
 	struct batch batch;

@@ -143,9 +143,11 @@ on_check(uv_check_t *check)
 static void
 on_wakeup(uv_poll_t *poll, int status, int events)
 {
-	(void)poll;
+	struct program *program = poll->data;
+
 	(void)status;
 	(void)events; /* on_check does the work */
+	gateway_woken(program->gateway, poll == &program->monitor_poll);
 }
 
 /* Nothing new comes in any more. */
@@ -361,9 +363,11 @@ start_loop(struct program *program)
 {
 	uv_poll_init(
 	    &program->loop, &program->gateway_poll, gateway_fd(program->gateway));
+	program->gateway_poll.data = program;
 	uv_poll_start(&program->gateway_poll, UV_READABLE, on_wakeup);
 	uv_poll_init(
 	    &program->loop, &program->monitor_poll, gateway_monitor_fd(program->gateway));
+	program->monitor_poll.data = program;
 	uv_poll_start(&program->monitor_poll, UV_READABLE, on_wakeup);
 	uv_prepare_init(&program->loop, &program->prepare);
 	program->prepare.data = program;

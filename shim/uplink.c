@@ -31,6 +31,8 @@ struct connection {
 	uv_poll_t poll;
 	uv_poll_t monitor_poll;
 	int polls;
+	bool has_input; /* perhaps: to look takes system calls */
+	bool has_events;
 };
 
 static const struct link_ops link_ops;
@@ -89,9 +91,14 @@ uplink_is_up(const struct uplink *uplink)
 static void
 on_wakeup(uv_poll_t *poll, int status, int events)
 {
-	(void)poll;
+	struct connection *connection = poll->data;
+
 	(void)status;
 	(void)events; /* the relay's turn does the work */
+	if (poll == &connection->poll)
+		connection->has_input = true;
+	else
+		connection->has_events = true;
 }
 
 static void
@@ -121,6 +128,7 @@ connection_new(struct relay *relay, struct link_socket *socket)
 
 	connection->relay = relay;
 	connection->socket = socket;
+	connection->has_input = connection->has_events = true;
 	watch(connection, &connection->poll, link_socket_fd(socket));
 	watch(connection, &connection->monitor_poll, link_socket_monitor_fd(socket));
 	return connection;
@@ -589,6 +597,9 @@ receive_events(struct uplink *uplink, struct connection *connection)
 {
 	enum link_event event;
 
+	if (!connection->has_events)
+		return;
+	connection->has_events = false;
 	while ((event = link_socket_next_event(connection->socket)) != LINK_EVENT_NONE) {
 		if (event == LINK_EVENT_CONNECTED) {
 			if (connection == uplink->dialled)
@@ -629,6 +640,14 @@ set_time(struct uplink *uplink)
 	uplink->link.now_us = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
+static bool
+receive(struct connection *connection, struct link_message *out)
+{
+	if (connection->has_input && link_socket_receive(connection->socket, out) == 0)
+		connection->has_input = false;
+	return connection->has_input;
+}
+
 bool
 uplink_receive(struct uplink *uplink)
 {
@@ -638,7 +657,7 @@ uplink_receive(struct uplink *uplink)
 
 	set_time(uplink);
 	while (budget > 0 && !uplink->broken && (connection = speaking(uplink)) &&
-	    link_socket_receive(connection->socket, &message) > 0) {
+	    receive(connection, &message)) {
 		receive_message(uplink, &message);
 		budget--;
 	}
@@ -662,6 +681,7 @@ uplink_flush(struct uplink *uplink)
 	while (connection && link_collect(&uplink->link, batch)) {
 		int r = link_socket_send(connection->socket, NULL, batch);
 
+		connection->has_input = true; /* the send may have taken the watch's word */
 		batch_reset(batch);
 		if (r < 0) {
 			break_later(uplink, "it takes nothing");
@@ -757,7 +777,10 @@ tick_dial(struct uplink *uplink)
 void
 uplink_tick(struct uplink *uplink)
 {
-	/* What was said while we did not run counts before anybody is called silent. */
+	/* What was said while we did not run counts before anybody is called silent; the watch
+	 * has not told of it yet. */
+	if (uplink->carrier)
+		uplink->carrier->has_input = true;
 	uplink_receive(uplink);
 	uplink_settle(uplink);
 	if (uplink->registered)

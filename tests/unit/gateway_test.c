@@ -242,6 +242,8 @@ turn(struct fixture *f)
 
 	for (size_t i = 0; i < f->shims_count; i++)
 		shim_turn(&f->shims[i]);
+	gateway_woken(f->gateway, false);
+	gateway_woken(f->gateway, true);
 	gateway_receive(f->gateway, f->now_ms);
 	gateway_flush(f->gateway);
 	fds[count++] = (struct pollfd){ gateway_fd(f->gateway), POLLIN, 0 };
