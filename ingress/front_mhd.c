@@ -44,6 +44,8 @@
 #define SMALL_POOL_BYTES     (6 * 1024)
 #define LARGE_POOL_BYTES_MIN (64 * 1024)
 #define LARGE_POOL_SPARE     (4 * 1024)
+/* A request that waits for its answer longer than this gives a large one back. */
+#define LARGE_POOL_KEPT_MS 1000
 /* Runs of one lane in one turn, before the others have theirs. */
 #define LANE_RUNS_MAX 16
 #define WATCH_EVENTS 256
@@ -469,6 +471,16 @@ respond(struct client *client)
 	return result;
 }
 
+/* Is there nothing to do with it but to wait for its answer, for a while already? */
+static bool
+waits(const struct client *client)
+{
+	return client->state == CLIENT_ACTIVE && client->handled && !client->responding &&
+	    !client->writing_raw && client->exchange->request_whole &&
+	    !exchange_has_answer(client->exchange) &&
+	    client->front->now_ms - client->input_ms >= LARGE_POOL_KEPT_MS;
+}
+
 static enum MHD_Result
 handle(void *arg, struct MHD_Connection *connection, const char *url, const char *method,
     const char *version, const char *upload, size_t *upload_bytes, void **context)
@@ -510,6 +522,8 @@ handle(void *arg, struct MHD_Connection *connection, const char *url, const char
 	/* client_on_writable goes on, when what came before it is out. */
 	if (exchange_has_answer(client->exchange) && !client->writing_raw)
 		return respond(client);
+	if (client->lane->large && waits(client))
+		return move(client, false);
 	suspend(client);
 	return MHD_YES;
 }
@@ -946,6 +960,8 @@ front_tick(struct front *front, int64_t now_ms)
 		struct client *next = client->next;
 
 		client_tick(client, now_ms);
+		if (client->lane->large && waits(client))
+			front_resume(front, client);
 		client = next;
 	}
 	tick_websockets(front);

@@ -12,8 +12,10 @@
 #include "proto/base/text.h"
 #include "proto/websocket_handshake.h"
 
-/* Pieces in which a body of known length is handed over. */
-#define BLOCK_BYTES (64 * 1024)
+/* Pieces in which a body is handed over that is not chunked.  A chunk is written where it is
+ * sent from: of these bytes, which a response has from its start to its end, it uses none. */
+#define BLOCK_BYTES       (64 * 1024)
+#define BLOCK_BYTES_CHUNK 64
 
 static void
 add_header(struct MHD_Response *response, const char *name, const char *value)
@@ -81,6 +83,9 @@ make_response(struct client *client, MHD_ContentReaderCallback read_body)
 		return whole_response(exchange);
 	if (answer->status == 204)
 		return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+	if (!answer->has_length && !client->http_1_0)
+		return MHD_create_response_from_callback(
+		    MHD_SIZE_UNKNOWN, BLOCK_BYTES_CHUNK, read_body, client, NULL);
 	return MHD_create_response_from_callback(
 	    answer->has_length ? answer->length : MHD_SIZE_UNKNOWN, BLOCK_BYTES, read_body,
 	    client, NULL);

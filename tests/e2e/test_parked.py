@@ -26,6 +26,10 @@ MEASURES_MEMORY = not SANITIZED
 BATCHES, REQUESTS = 10, 200
 CPU_FACTOR_MAX = 1.35
 WARM_REQUESTS = 300
+# Of those whose connection has served a larger answer, or whose answer has begun.
+USED = 1000
+LARGE_BYTES = 30 * KIB
+BEGUN_BYTES_MAX = 14 * KIB
 FIELDS = [(b"User-Agent", b"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101"),
           (b"Accept", b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
           (b"Accept-Encoding", b"gzip, deflate, br"), (b"Cookie", b"session=" + b"0" * 120)]
@@ -123,3 +127,39 @@ def test_calls_that_wait_for_a_container_cost_others_nothing(parking) -> None:
         server.wait_held(PARKED)
         server.answer_all()
         assert crowd.read_answers() == [b"/park/%d" % i for i in range(PARKED)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MEASURES_MEMORY, reason="a sanitizer has memory of its own")
+def test_a_parked_call_does_not_keep_what_its_connection_needed_before(parking) -> None:
+    """An answer that comes in large chunks needs a large buffer, the next request none."""
+    stack, server = parking
+    ask_many(stack, WARM_REQUESTS)
+    before, _ = sizes(stack)
+    begin = http.request(target=b"/begin/%d" % LARGE_BYTES)
+    with Crowd(stack.ingress.address, [begin] * USED) as crowd:
+        crowd.read_until(b"x\r\n")
+        server.end_begun()
+        crowd.read_until(b"0\r\n\r\n")
+        crowd.send([request(i) for i in range(USED)])
+        server.wait_held(USED)
+        wait_until(lambda: sizes(stack)[0] - before <= CALL_BYTES_MAX * USED,
+                   "the buffers are given back", 5)
+        assert crowd.spoken_to() == 0
+        server.answer_all()
+        assert crowd.read_answers() == [b"/park/%d" % i for i in range(USED)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MEASURES_MEMORY, reason="a sanitizer has memory of its own")
+def test_an_answer_that_has_begun_and_waits_for_more_takes_little(parking) -> None:
+    """Events, for instance."""
+    stack, server = parking
+    ask_many(stack, WARM_REQUESTS)
+    before, _ = sizes(stack)
+    with Crowd(stack.ingress.address, [http.request(target=b"/begin/20")] * USED) as crowd:
+        crowd.read_until(b"x\r\n")
+        each = (sizes(stack)[0] - before) / USED
+        assert each <= BEGUN_BYTES_MAX, each
+        server.end_begun()
+        crowd.read_until(b"0\r\n\r\n")

@@ -29,13 +29,15 @@ def need_descriptors(count: int) -> None:
 
 
 class ParkServer:
-    """Answers at once, but for requests of /park/...: those wait until answer_all.
+    """Answers at once, but for requests of /park/...: those wait until answer_all.  The answer
+    to /begin/BYTES is one chunk of so many, and its end comes with end_begun.
 
     Stands in a Stack as a RawServer does.  Bodies are not for it."""
 
     def __init__(self) -> None:
         self.path = None
         self.held: dict[socket.socket, bytes] = {}  # and their targets
+        self.begun: list[socket.socket] = []
         self.errors: list[str] = []
         self._lock = threading.Lock()
         self._connections: dict[int, socket.socket] = {}
@@ -84,6 +86,10 @@ class ParkServer:
                 self.errors.append(f"not one head: {data[:500]!r}")
             elif (target := data.split(b" ", 2)[1]).startswith(b"/park/"):
                 self.held[sock] = target
+            elif target.startswith(b"/begin/"):
+                sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                             + http.chunk(b"x" * int(target[7:])))
+                self.begun.append(sock)
             else:
                 sock.sendall(http.reply(body=b"hello"))
 
@@ -97,6 +103,12 @@ class ParkServer:
             for sock, target in self.held.items():
                 sock.sendall(http.reply(body=target))
             self.held.clear()
+
+    def end_begun(self) -> None:
+        with self._lock:
+            for sock in self.begun:
+                sock.sendall(b"0\r\n\r\n")
+            self.begun.clear()
 
     def check(self) -> None:
         assert not self.errors, self.errors[:3]
@@ -120,6 +132,20 @@ class Crowd:
             for sock, request in some:
                 sock.sendall(request)
                 self.sockets.append(sock)
+
+    def read_until(self, mark: bytes, seconds: float = 30.0) -> None:
+        """Of every client; nothing may come behind it."""
+        for sock in self.sockets:
+            sock.settimeout(seconds)
+            data = b""
+            while mark not in data:
+                data += _some(sock)
+            assert data.endswith(mark), data[-500:]
+
+    def send(self, requests: Sequence[bytes]) -> None:
+        """The next request of each."""
+        for sock, request in zip(self.sockets, requests):
+            sock.sendall(request)
 
     def __enter__(self) -> "Crowd":
         return self
