@@ -288,8 +288,9 @@ fill_parts(struct client *client, const struct request_head *head, char *scratch
     struct scope_parts *parts)
 {
 	struct exchange *exchange = client->exchange;
+	const struct function_config *config = function_config(exchange->function);
 
-	set_target(parts, function_config(exchange->function), head, scratch);
+	set_target(parts, config, head, scratch);
 	porthole__address__init(&parts->client);
 	porthole__address__init(&parts->server);
 	porthole__call_context__init(&parts->context);
@@ -300,6 +301,7 @@ fill_parts(struct client *client, const struct request_head *head, char *scratch
 	parts->server.port = client->server_port;
 	parts->context.request_id = exchange->request_id;
 	parts->context.function = (char *)(uintptr_t)function_name(exchange->function);
+	parts->context.slotless = exchange->websocket && !config->websockets_count;
 }
 
 static void

@@ -101,6 +101,7 @@ join_instance(struct container *container, const Porthole__Hello *hello)
 	instance->scaled.slot.our_zone =
 	    zone && hello->zone && strcmp(zone, hello->zone) == 0;
 	instance->scaled.slot.suspect = instance->scaled.slot.refuses = false;
+	instance->scaled.slot.slots = SCHEDULER_SLOTS_OURS;
 	instance->link = container;
 	container->instance = instance;
 	follow_life(container);
@@ -318,8 +319,9 @@ resume(struct container *container, struct container *stranger, const Porthole__
 	take_hello(container, hello);
 	container->instance->scaled.slot.limit = hello->concurrency;
 	container->instance->scaled.slot.suspect = false;
-	if (!hello->status || hello->status->free_slots > 0)
-		container->instance->scaled.slot.refuses = false;
+	/* It says of the calls that it refuses anew what it said of those before. */
+	scheduler_set_free_slots(&function->scheduler, &container->instance->scaled.slot,
+	    hello->status ? hello->status->free_slots : 1);
 	follow_life(container);
 	container->link.now_us = gateway->now_us;
 	link_resume(&container->link, hello->calls, hello->n_calls);
@@ -406,8 +408,8 @@ on_status(void *arg, struct link *link, const Porthole__ContainerStatus *status)
 		log_life(container);
 	if (!container->instance)
 		return;
-	if (status->free_slots > 0)
-		container->instance->scaled.slot.refuses = false;
+	scheduler_set_free_slots(&container->function->scheduler,
+	    &container->instance->scaled.slot, status->free_slots);
 	follow_life(container);
 	gateway_dispatch(container->function);
 }
@@ -462,7 +464,7 @@ on_failed(struct exchange *exchange, const Porthole__CallFailed *failed)
 		return;
 	}
 	if (failed->reason == PORTHOLE__CALL_FAILED__REASON__BUSY)
-		container->instance->scaled.slot.refuses = true;
+		scheduler_refused(&container->instance->scaled.slot, &exchange->scheduled);
 	else
 		scaler_draining(&function->scaler, &container->instance->scaled,
 		    container->gateway->now_ms);

@@ -283,6 +283,7 @@ tick_queue(struct gateway *gateway, struct function *function)
 	struct scheduler_call *call;
 
 	tick_waiting(gateway, function);
+	scheduler_probe(&function->scheduler);
 	while ((call = scheduler_expired(&function->scheduler, gateway->now_ms)) != NULL) {
 		struct exchange *exchange = EXCHANGE_OF_SCHEDULED(call);
 

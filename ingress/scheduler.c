@@ -201,12 +201,20 @@ scheduler_cap(
 }
 
 static bool
+has_slot(const struct scheduler *scheduler, const struct scheduler_container *container)
+{
+	if (container->in_flight >= scheduler_cap(scheduler, container))
+		return false;
+	return container->slots == SCHEDULER_SLOTS_OURS ||
+	       (container->slots == SCHEDULER_SLOTS_SHARED && container->room > 0);
+}
+
+static bool
 has_room(const struct scheduler *scheduler, const struct scheduler_container *container,
     bool counted)
 {
 	return container->state == SCHEDULER_READY && !container->suspect &&
-	       !container->refuses &&
-	       (!counted || container->in_flight < scheduler_cap(scheduler, container));
+	       !container->refuses && (!counted || has_slot(scheduler, container));
 }
 
 /* The nth of those with room, of our zone or not. */
@@ -281,6 +289,8 @@ assign(struct scheduler *scheduler, struct scheduler_call *call,
     struct scheduler_container *container)
 {
 	call->container = container;
+	if (call->counted && container->slots == SCHEDULER_SLOTS_SHARED)
+		container->room--;
 	container->in_flight += call->counted;
 	container->websockets += call->websocket;
 	container->calls++;
@@ -304,6 +314,50 @@ unassign(struct scheduler *scheduler, struct scheduler_call *call, int64_t now_m
 	scheduler->in_flight -= call->counted;
 	scheduler->websockets -= call->websocket;
 	scheduler->calls--;
+}
+
+/* ---- slots that others use, too */
+
+/* So many more may be tried; as many as its cap allows is the same as not to count. */
+static void
+set_room(const struct scheduler *scheduler, struct scheduler_container *container,
+    unsigned room)
+{
+	unsigned cap = scheduler_cap(scheduler, container);
+	bool all = room >= cap || container->in_flight >= cap - room;
+
+	container->slots = all ? SCHEDULER_SLOTS_OURS : SCHEDULER_SLOTS_SHARED;
+	container->room = all ? 0 : room;
+}
+
+void
+scheduler_refused(
+    struct scheduler_container *container, const struct scheduler_call *call)
+{
+	if (call->counted)
+		container->slots = SCHEDULER_SLOTS_FULL;
+	else
+		container->refuses = true;
+}
+
+void
+scheduler_set_free_slots(const struct scheduler *scheduler,
+    struct scheduler_container *container, unsigned free_slots)
+{
+	container->refuses = false;
+	if (container->slots == SCHEDULER_SLOTS_FULL && free_slots > 0)
+		set_room(scheduler, container, free_slots);
+}
+
+void
+scheduler_probe(struct scheduler *scheduler)
+{
+	for (size_t i = 0; i < scheduler->containers_count; i++) {
+		struct scheduler_container *container = scheduler->containers[i];
+
+		if (container->slots == SCHEDULER_SLOTS_SHARED && container->room == 0)
+			set_room(scheduler, container, 1);
+	}
 }
 
 /* ---- calls */
@@ -383,7 +437,11 @@ void
 scheduler_finish(
     struct scheduler *scheduler, struct scheduler_call *call, int64_t now_ms)
 {
+	struct scheduler_container *container = call->container;
+
 	unassign(scheduler, call, now_ms);
+	if (call->counted && container->slots == SCHEDULER_SLOTS_SHARED)
+		set_room(scheduler, container, container->room + 2);
 }
 
 void
@@ -432,6 +490,7 @@ scheduler_add(struct scheduler *scheduler, struct scheduler_container *container
 	}
 	scheduler->containers[scheduler->containers_count++] = container;
 	container->state = state;
+	container->slots = SCHEDULER_SLOTS_OURS;
 	container->in_flight = container->websockets = container->calls = 0;
 	container->idle_since_ms = now_ms;
 	memset(container->lanes, 0, sizeof(container->lanes));

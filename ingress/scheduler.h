@@ -18,6 +18,11 @@
  * What it keeps to:
  * - No container has more calls that count than its cap, and none gets a call that is
  * not ready, is suspect or refuses.
+ * - Other ingresses may use a container, too.  Once it has refused a call for want of a slot
+ * it gets none until it says how many are free, and then so many: not all that its cap
+ * would allow, most of which it would refuse.  It does not say how many become free after
+ * that.  So the end of each call lets two others go, and scheduler_probe one, until it
+ * refuses again.
  * - First come, first served: of two calls that could both go to a container with room,
  * the one that came first goes.  A call that belongs to a container which is full holds
  * up those of that container only.
@@ -44,6 +49,13 @@ enum scheduler_container_state {
 	SCHEDULER_DRAINING, /* it finishes what it has */
 };
 
+/* What is known of a container's slots beside what our own calls take. */
+enum scheduler_slots {
+	SCHEDULER_SLOTS_OURS,   /* nobody else seems to use them */
+	SCHEDULER_SLOTS_FULL,   /* none was free: it will say when one is */
+	SCHEDULER_SLOTS_SHARED, /* `room` more may be tried */
+};
+
 struct scheduler;
 struct scheduler_call;
 
@@ -65,8 +77,10 @@ struct scheduler_container {
 	unsigned limit; /* its own, as its shim says; at least 1 */
 	bool suspect; /* it has not been heard for a while: no calls, but its keys stay
 		       */
-	bool refuses; /* it said that it is full: other ingresses use it too */
+	bool refuses; /* it takes no call at all, until it says otherwise */
 	/* Kept by the scheduler. */
+	enum scheduler_slots slots;
+	unsigned room; /* of SHARED */
 	enum scheduler_container_state state;
 	unsigned in_flight;    /* calls that take a slot */
 	unsigned websockets;   /* open ones, whether they take a slot or not */
@@ -143,6 +157,17 @@ void scheduler_del(struct scheduler *scheduler, struct scheduler_container *cont
 void scheduler_set_state(struct scheduler *scheduler,
     struct scheduler_container *container, enum scheduler_container_state state,
     int64_t now_ms);
+
+/* It refused a call: for want of a slot if the call was to take one.  The call is put back
+ * then. */
+void scheduler_refused(
+    struct scheduler_container *container, const struct scheduler_call *call);
+/* What it says of itself; it may have refused calls before. */
+void scheduler_set_free_slots(const struct scheduler *scheduler,
+    struct scheduler_container *container, unsigned free_slots);
+/* A few times a second: those whose slots are used by others as well may have one more
+ * call. */
+void scheduler_probe(struct scheduler *scheduler);
 
 /* Calls that it may have at the same time. */
 unsigned scheduler_cap(

@@ -85,7 +85,7 @@ end_call(struct call *call)
 	call->doubt_text = NULL;
 	call->in_doubt = false;
 	if (call->has_slot)
-		relay_give_slot(call->relay);
+		relay_give_slot(call->relay, call->slotless);
 }
 
 void
@@ -284,7 +284,7 @@ put_back(struct call *call, int error)
 	snprintf(text, sizeof(text), "the container cannot connect to its server for now: %s",
 	    strerror(-error));
 	call->has_slot = false;
-	relay_run_short(call->relay, error);
+	relay_run_short(call->relay, call->slotless, error);
 	call_fail(call, PORTHOLE__CALL_FAILED__REASON__BUSY, text, call->sent_bytes == 0);
 }
 
@@ -328,20 +328,21 @@ static bool
 begin(struct call *call)
 {
 	Porthole__CallFailed__Reason reason;
-	const char *refusal = relay_refusal(call->relay, &reason);
+	const char *refusal = relay_refusal(call->relay, call->slotless, &reason);
 
 	if (refusal) {
 		call_fail(call, reason, refusal, true);
 		return false;
 	}
 	call->has_slot = true;
-	relay_take_slot(call->relay);
+	relay_take_slot(call->relay, call->slotless);
 	return true;
 }
 
 static void
 on_websocket(struct call *call, const Porthole__WebsocketScope *scope)
 {
+	call->slotless = scope->context && scope->context->slotless;
 	if (!begin(call))
 		return;
 	call->idempotent = call->request_whole = true;
@@ -356,6 +357,7 @@ on_websocket(struct call *call, const Porthole__WebsocketScope *scope)
 static void
 on_scope(struct call *call, const Porthole__HttpScope *scope)
 {
+	call->slotless = scope->context && scope->context->slotless;
 	if (!begin(call))
 		return;
 	call->idempotent = method_is_idempotent(

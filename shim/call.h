@@ -58,7 +58,8 @@ struct call {
 	struct backend_connection *connection;
 	struct call *write_next; /* on the relay's list of calls to be written */
 	bool to_write;
-	bool has_slot; /* counted against the concurrency */
+	bool has_slot; /* it is one of the relay's calls */
+	bool slotless; /* and not counted against the concurrency */
 	struct websocket_call *websocket; /* NULL: an http call */
 	/* the request */
 	struct buf head;

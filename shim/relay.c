@@ -135,13 +135,26 @@ is_short(const struct relay *relay)
 	return relay->shortage_ms && now_ms(relay) - relay->short_since_ms < relay->shortage_ms;
 }
 
+static size_t
+slots_taken(const struct relay *relay)
+{
+	return relay->in_flight - relay->slotless;
+}
+
+static void
+leave(struct relay *relay, bool slotless)
+{
+	assert(relay->in_flight > 0 && relay->slotless >= slotless);
+	relay->in_flight--;
+	relay->slotless -= slotless;
+}
+
 void
-relay_run_short(struct relay *relay, int error)
+relay_run_short(struct relay *relay, bool slotless, int error)
 {
 	struct uplink *uplink;
 
-	assert(relay->in_flight > 0);
-	relay->in_flight--;
+	leave(relay, slotless);
 	if (!is_short(relay)) {
 		if (!relay->shortage_ms)
 			log_event(LOG_WARN, "cannot connect to the server for now",
@@ -154,6 +167,7 @@ relay_run_short(struct relay *relay, int error)
 	relay->reports_due = true;
 	DL_FOREACH(relay->uplinks, uplink) {
 		uplink->refused = true;
+		uplink->refused_slotless = uplink->refused_slotless || slotless;
 		uplink->barrier = false;
 	}
 }
@@ -167,17 +181,17 @@ tick_shortage(struct relay *relay)
 }
 
 static bool
-takes_calls(const struct relay *relay)
+takes_calls(const struct relay *relay, bool slotless)
 {
 	return relay->ready && !relay->exited && !relay->draining && !is_short(relay) &&
-	    relay->in_flight < (size_t)relay->config->concurrency;
+	    (slotless || slots_taken(relay) < (size_t)relay->config->concurrency);
 }
 
 const char *
-relay_refusal(struct relay *relay, Porthole__CallFailed__Reason *out)
+relay_refusal(struct relay *relay, bool slotless, Porthole__CallFailed__Reason *out)
 {
 	*out = PORTHOLE__CALL_FAILED__REASON__BUSY;
-	if (takes_calls(relay))
+	if (takes_calls(relay, slotless))
 		return NULL;
 	if (relay->draining) {
 		*out = PORTHOLE__CALL_FAILED__REASON__DRAINING;
@@ -188,16 +202,16 @@ relay_refusal(struct relay *relay, Porthole__CallFailed__Reason *out)
 }
 
 void
-relay_take_slot(struct relay *relay)
+relay_take_slot(struct relay *relay, bool slotless)
 {
 	relay->in_flight++;
+	relay->slotless += slotless;
 }
 
 void
-relay_give_slot(struct relay *relay)
+relay_give_slot(struct relay *relay, bool slotless)
 {
-	assert(relay->in_flight > 0);
-	relay->in_flight--;
+	leave(relay, slotless);
 	relay->idle_since_ms = now_ms(relay);
 	relay->reports_due = true;
 	if (relay->shortage_ms)
@@ -262,7 +276,7 @@ relay_set_status(const struct relay *relay, Porthole__ContainerStatus *status)
 	}
 	status->in_flight = (uint32_t)relay->in_flight;
 	status->free_slots =
-	    takes_calls(relay) ? (uint32_t)(concurrency - relay->in_flight) : 0;
+	    takes_calls(relay, false) ? (uint32_t)(concurrency - slots_taken(relay)) : 0;
 }
 
 /* ---- turns */
@@ -285,21 +299,31 @@ static void
 report_slots(struct relay *relay)
 {
 	struct uplink *uplink;
+	bool free_slot, told = false;
 
 	if (is_short(relay))
 		return; /* a tick will wake us */
 	relay->reports_due = false;
-	if (!takes_calls(relay))
-		return;
+	free_slot = takes_calls(relay, false);
 	DL_FOREACH(relay->uplinks, uplink) {
-		if (!uplink->refused || !uplink_is_up(uplink))
+		if (!uplink_is_up(uplink) ||
+		    !(free_slot ? uplink->refused
+		                : uplink->refused_slotless && takes_calls(relay, true)))
 			continue;
 		if (refuses(uplink)) {
 			relay->reports_due = true;
 			continue;
 		}
-		uplink->refused = false;
+		uplink->refused = uplink->refused && !free_slot;
+		uplink->refused_slotless = false;
 		uplink_say_status(uplink);
+		told = true;
+	}
+	/* Who hears of it first has it: another one the next time. */
+	if (told && relay->uplinks->next) {
+		uplink = relay->uplinks;
+		DL_DELETE(relay->uplinks, uplink);
+		DL_APPEND(relay->uplinks, uplink);
 	}
 }
 

@@ -79,18 +79,20 @@ char *relay_scratch(struct relay *relay);
 /* What the server gets as Host; NULL: what the client sent. */
 const char *relay_host_header(const struct relay *relay);
 /* May a call begin?  NULL, or why not, and in *out how it is refused. */
-const char *relay_refusal(struct relay *relay, Porthole__CallFailed__Reason *out);
+const char *relay_refusal(
+    struct relay *relay, bool slotless, Porthole__CallFailed__Reason *out);
 /* A call was cut off by the server: call_settle follows within RELAY_DOUBT_MS, or the news
  * that the command has ended.  False: there is no news to wait for. */
 bool relay_doubt(struct relay *relay);
 /* Nothing accepts on the server's port, and it has not died. */
 void relay_server_refused(struct relay *relay);
-void relay_take_slot(struct relay *relay);
-void relay_give_slot(struct relay *relay);
+/* slotless: it takes none of the concurrency; it counts as a call all the same. */
+void relay_take_slot(struct relay *relay, bool slotless);
+void relay_give_slot(struct relay *relay, bool slotless);
 /* A call with a slot got no connection to the server, for want of something that may come
  * back (a negative errno), and gives its slot back.  Calls are refused as busy until a little
  * later. */
-void relay_run_short(struct relay *relay, int error);
+void relay_run_short(struct relay *relay, bool slotless, int error);
 /* call_write is to be called before the turn ends. */
 void relay_write_later(struct relay *relay, struct call *call);
 void relay_forget_write(struct relay *relay, struct call *call);

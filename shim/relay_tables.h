@@ -27,6 +27,7 @@ struct relay {
 	struct uplink *uplinks; /* of all of them */
 	uint8_t id[CONTAINER_ID_BYTES];
 	size_t in_flight;
+	size_t slotless; /* of these, calls that take none of the concurrency */
 	struct call *to_write;
 	bool ready;  /* the server accepts */
 	bool exited; /* the command has ended, as `reason` has it */

@@ -308,7 +308,7 @@ unregister(struct uplink *uplink, const char *why)
 	log_event(LOG_WARN, "link lost", log_str("ingress", uplink->name),
 	    log_address(uplink), log_str("why", why), log_uint("calls", HASH_COUNT(uplink->link.calls)));
 	uplink->registered = false;
-	uplink->refused = uplink->barrier = false;
+	uplink->refused = uplink->refused_slotless = uplink->barrier = false;
 	uplink->wait_ms = 0;
 	drop_calls(uplink);
 	if (uplink->carrier) /* else it is suspended, and perhaps counts a new connection's bytes */
@@ -398,6 +398,7 @@ on_event(void *arg, struct link_call *call, const Porthole__Event *event,
 	/* It was refused: say so when there is room again. */
 	if (CALL_OF(call)->state == CALL_OVER && !CALL_OF(call)->has_slot) {
 		uplink->refused = true;
+		uplink->refused_slotless = uplink->refused_slotless || CALL_OF(call)->slotless;
 		uplink->barrier = false;
 	}
 }

@@ -74,6 +74,7 @@ struct uplink {
 	uint64_t barrier_bytes; /* draining: sent when all had been said */
 	bool barrier;
 	bool refused; /* a call was: report free slots */
+	bool refused_slotless; /* one that takes none: report that it may come again */
 	Porthole__ContainerStatus__State hello_state; /* what HELLO said */
 	/* to be carried out after the message that it came with */
 	const char *broken;

@@ -20,7 +20,7 @@ from harness.deadline import wait_until
 from harness.program import descendants, is_alive
 from harness.server import serve
 from harness.stack import SHIM_BIN, Stack
-from harness.websocket import close_frame, echo, handshake, serve_websocket
+from harness.websocket import close_frame, echo, handshake, serve_websocket, switch
 
 SERVER = str(Path(__file__).parent / "servers" / "sample_server.py")
 PROCESS = [str(SHIM_BIN), "--log-format", "text", "--", sys.executable, SERVER, "{port}"]
@@ -408,6 +408,28 @@ def test_websockets_count_and_keep_their_container(stack, server):
     for client in clients["awake"]:
         client.send(close_frame(1000))
     wait_until(lambda: scale_of(ingress, "awake")["desired"] == 0, "it may go")
+
+
+def test_a_websocket_without_a_slot_leaves_the_only_one_to_requests(stack, server):
+    """As ComfyUI has it: one job at a time, and browsers that listen all day."""
+
+    def answer(request, conn):
+        if request.get("Upgrade") is None:
+            return http.reply(body=b"job")
+        conn.send(switch(request))
+        echo(conn)
+        return conn.close()
+
+    server.script(serve(answer))
+    ingress = serverless(stack, {"one": {"websockets": {"count": False}}})
+    stack.start_shim(ingress, "--concurrency", "1", server=server, function="one")
+    listeners = [ingress.client() for _ in range(3)]
+    for listener in listeners:
+        upgrade_at(listener, "one.x")
+    assert assert_answer(ingress.ask()).body == b"job"
+    assert scale_of(ingress, "one")["websockets"] == 3
+    for listener in listeners:
+        listener.send(close_frame(1000))
 
 
 def upgrade_at(client, host: str):

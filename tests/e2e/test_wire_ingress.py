@@ -650,6 +650,27 @@ def test_a_refused_call_goes_to_another_container(ingress, pb, reason):
     assert client.read_response().body == b"other"
 
 
+def test_no_more_calls_than_are_free(ingress, pb):
+    """Another ingress has most of its slots: once refused, only what it says is free is sent."""
+    shim = ingress.scripted_shim(pb, concurrency=20)
+    clients = [ask_later(ingress, target=f"/{i}") for i in range(20)]
+    scopes = [shim.read_request()[0] for _ in clients]
+    shim.send(*(shim.failed(scope.call, "BUSY") for scope in scopes))
+    shim.send(container=shim.status_message(2))
+    again = [shim.read_request()[0] for _ in range(2)]
+    assert [scope.http.target for scope in again] == [scope.http.target for scope in scopes[:2]]
+    # Then one more every 100 ms, so that slots nobody else wants are found.
+    began = time.monotonic()
+    again += [shim.read_request()[0] for _ in range(5)]
+    assert time.monotonic() - began > 0.25
+    assert [scope.http.target for scope in again] == [scope.http.target for scope in scopes[:7]]
+    for _ in clients:
+        scope = again.pop(0) if again else shim.read_request()[0]
+        shim.answer(scope.call, scope.http.target)
+    for i, client in enumerate(clients):
+        assert client.read_response().body == b"/%d" % i
+
+
 def test_no_more_calls_than_the_concurrency(ingress, pb):
     shim = ingress.scripted_shim(pb, concurrency=2)
     clients = [ask_later(ingress, target=f"/{i}") for i in range(4)]

@@ -266,6 +266,29 @@ def test_more_than_the_concurrency_is_busy(stack, server, pb):
     assert peer.read_answer(first)[1] == b"held"
 
 
+def test_a_call_that_takes_no_slot(stack, server, pb):
+    """It is one of the shim's calls, and leaves the concurrency to others."""
+    release = server.gate()
+    server.script(serve(lambda request, conn: release.wait(20) and http.reply(body=b"held")))
+    peer = stack.scripted_ingress(pb)
+    shim = stack.start_shim(peer.endpoint, *settings.concurrency(1), server=server)
+    slotless = [pb.CallContext(slotless=True), pb.CallContext(slotless=True)]
+    calls = [peer.ask(context=context) for context in (slotless[0], None, slotless[1])]
+    for _ in calls:
+        server.next_request()
+    assert failure_of(peer, peer.ask()).reason == pb.CallFailed.BUSY
+    shim.signal(signal.SIGTERM)
+    shim.wait_log(r"draining.* calls=3")
+    release.set()
+    whole = set()
+    while len(whole) < 3:
+        event = peer.next_event()
+        if event.WhichOneof("kind") == "http_response_body" and not event.http_response_body.more_body:
+            whole.add(event.call)
+    assert whole == set(calls)
+    peer.tell_done(*calls)
+
+
 def limit_descriptors(pid: int, count: int) -> None:
     """So many and no more, from now on; the hard limit stays."""
     subprocess.run(["prlimit", f"--pid={pid}", f"--nofile={count}:"], check=True)

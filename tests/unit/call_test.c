@@ -36,6 +36,7 @@ struct relay {
 	struct backend *backend;
 	char *scratch;
 	size_t in_flight;
+	size_t slotless;
 	size_t concurrency;
 	bool draining;
 	int shortages;
@@ -93,11 +94,14 @@ relay_now_ms(const struct relay *relay)
 }
 
 const char *
-relay_refusal(struct relay *relay, Porthole__CallFailed__Reason *out)
+relay_refusal(struct relay *relay, bool slotless, Porthole__CallFailed__Reason *out)
 {
 	*out = relay->draining ? PORTHOLE__CALL_FAILED__REASON__DRAINING
 			       : PORTHOLE__CALL_FAILED__REASON__BUSY;
-	return relay->draining || relay->in_flight >= relay->concurrency ? "no" : NULL;
+	return relay->draining ||
+		       (!slotless && relay->in_flight >= relay->concurrency)
+		   ? "no"
+		   : NULL;
 }
 
 bool
@@ -114,21 +118,24 @@ relay_server_refused(struct relay *relay)
 }
 
 void
-relay_take_slot(struct relay *relay)
+relay_take_slot(struct relay *relay, bool slotless)
 {
 	relay->in_flight++;
+	relay->slotless += slotless;
 }
 
 void
-relay_give_slot(struct relay *relay)
+relay_give_slot(struct relay *relay, bool slotless)
 {
 	assert_true(relay->in_flight > 0);
 	relay->in_flight--;
+	relay->slotless -= slotless;
 }
 
 void
-relay_run_short(struct relay *relay, int error)
+relay_run_short(struct relay *relay, bool slotless, int error)
 {
+	relay->slotless -= slotless;
 	assert_true(relay->in_flight > 0);
 	assert_int_equal(error, -EMFILE);
 	relay->in_flight--;

@@ -261,6 +261,97 @@ test_who_is_put_back_is_first_again(void **state)
 	finish_all(&scheduler, calls, 5, containers, 2);
 }
 
+/* How many of the calls that wait get their turn now. */
+static size_t
+dispatched(struct scheduler *scheduler, struct scheduler_call *out[], size_t *count)
+{
+	struct scheduler_call *call;
+	size_t before = *count;
+
+	while ((call = scheduler_next(scheduler)) != NULL)
+		out[(*count)++] = call;
+	return *count - before;
+}
+
+/* Others use it, too: it gets as many calls as it says, and a little more in time. */
+static void
+test_slots_that_others_use(void **state)
+{
+	(void)state;
+	struct scheduler scheduler;
+	struct scheduler_container container;
+	struct scheduler_call calls[40] = { { 0 } }, *on[80];
+	size_t count = 0;
+
+	scheduler_init(&scheduler, &roomy, next_random, NULL);
+	add(&scheduler, &container, 1, 20);
+	for (size_t i = 0; i < 40; i++)
+		if (scheduler_submit(&scheduler, &calls[i]) == SCHEDULER_ASSIGNED)
+			on[count++] = &calls[i];
+	assert_int_equal(count, 20);
+	/* It takes eight of them. */
+	while (count > 8) {
+		scheduler_refused(&container, on[--count]);
+		scheduler_put_back(&scheduler, on[count], 0);
+	}
+	assert_int_equal(dispatched(&scheduler, on, &count), 0);
+	scheduler_finish(&scheduler, on[--count], 0);
+	scheduler_probe(&scheduler);
+	assert_int_equal(dispatched(&scheduler, on, &count), 0);
+	scheduler_set_free_slots(&scheduler, &container, 0);
+	assert_int_equal(dispatched(&scheduler, on, &count), 0);
+	scheduler_set_free_slots(&scheduler, &container, 3);
+	assert_int_equal(dispatched(&scheduler, on, &count), 3);
+	/* It will not say how many more become free. */
+	scheduler_set_free_slots(&scheduler, &container, 5);
+	assert_int_equal(dispatched(&scheduler, on, &count), 0);
+	scheduler_probe(&scheduler);
+	scheduler_probe(&scheduler);
+	assert_int_equal(dispatched(&scheduler, on, &count), 1);
+	scheduler_finish(&scheduler, on[--count], 0);
+	assert_int_equal(dispatched(&scheduler, on, &count), 2);
+	assert_int_equal(count, 12);
+	/* The other ones are gone: all of it is ours again. */
+	for (int i = 0; i < 8; i++) {
+		scheduler_finish(&scheduler, on[--count], 0);
+		dispatched(&scheduler, on, &count);
+	}
+	assert_int_equal(count, 20);
+	assert_int_equal(container.slots, SCHEDULER_SLOTS_OURS);
+	finish_all(&scheduler, calls, 40, &container, 1);
+}
+
+/* A refusal for want of a slot holds up nobody who needs none, and the other way round. */
+static void
+test_who_needs_no_slot_is_refused_for_another_reason(void **state)
+{
+	(void)state;
+	struct scheduler scheduler;
+	struct scheduler_limits limits = roomy;
+	struct scheduler_container container;
+	struct scheduler_call calls[3] = { { .websocket = false },
+		{ .websocket = true }, { .websocket = true } };
+
+	limits.websockets_count = false;
+	scheduler_init(&scheduler, &limits, next_random, NULL);
+	add(&scheduler, &container, 1, 1);
+	assert_int_equal(scheduler_submit(&scheduler, &calls[0]), SCHEDULER_ASSIGNED);
+	scheduler_refused(&container, &calls[0]);
+	scheduler_put_back(&scheduler, &calls[0], 0);
+	assert_int_equal(scheduler_submit(&scheduler, &calls[1]), SCHEDULER_ASSIGNED);
+	scheduler_refused(&container, &calls[1]);
+	scheduler_put_back(&scheduler, &calls[1], 0);
+	assert_int_equal(scheduler_submit(&scheduler, &calls[2]), SCHEDULER_WAITING);
+	assert_null(scheduler_next(&scheduler));
+	scheduler_set_free_slots(&scheduler, &container, 0);
+	assert_ptr_equal(scheduler_next(&scheduler), &calls[1]);
+	assert_ptr_equal(scheduler_next(&scheduler), &calls[2]);
+	assert_null(scheduler_next(&scheduler));
+	scheduler_set_free_slots(&scheduler, &container, 1);
+	assert_ptr_equal(scheduler_next(&scheduler), &calls[0]);
+	finish_all(&scheduler, calls, 3, &container, 1);
+}
+
 /* Between the end of one call and the next one's turn. */
 static void
 test_nobody_overtakes(void **state)
@@ -412,7 +503,11 @@ may_go(const struct world *world, const struct scheduler_container *container,
 	return container->state == SCHEDULER_READY && !container->suspect &&
 	       !container->refuses &&
 	       (!call->counted ||
-		   container->in_flight < scheduler_cap(&world->scheduler, container));
+		   (container->in_flight <
+			   scheduler_cap(&world->scheduler, container) &&
+		       container->slots != SCHEDULER_SLOTS_FULL &&
+		       (container->slots == SCHEDULER_SLOTS_OURS ||
+			   container->room > 0)));
 }
 
 /* Does this call go to no other container but that of its key? */
@@ -433,6 +528,7 @@ check_assigned(struct world *world, struct scheduler_call *call, bool had_waited
 	assert_non_null(container);
 	before = *container;
 	before.in_flight -= call->counted;
+	before.room += call->counted;
 	assert_true(may_go(world, &before, call));
 	if (is_bound(world, call)) {
 		struct scheduler_container **home = &world->homes[call->key % KEYS];
@@ -581,7 +677,8 @@ step_call(struct world *world)
 		scheduler_leave(&world->scheduler, call);
 		world->states[at] = CALL_FREE;
 	} else if (below(4) == 0) {
-		call->container->refuses = below(2) == 0;
+		if (below(2))
+			scheduler_refused(call->container, call);
 		scheduler_put_back(&world->scheduler, call, world->now_ms);
 		world->states[at] = CALL_WAITS;
 	} else {
@@ -647,7 +744,7 @@ step_container(struct world *world)
 		container->suspect = !container->suspect;
 		break;
 	case 4:
-		container->refuses = false;
+		scheduler_set_free_slots(&world->scheduler, container, below(4));
 		break;
 	default:
 		container->limit = limits[below(COUNT(limits))];
@@ -678,6 +775,7 @@ step_time(struct world *world)
 	struct scheduler_call *call;
 
 	world->now_ms += below(10);
+	scheduler_probe(&world->scheduler);
 	while ((call = scheduler_expired(&world->scheduler, world->now_ms)) != NULL) {
 		size_t at = (size_t)(call - world->calls);
 
@@ -747,6 +845,8 @@ main(void)
 		cmocka_unit_test(test_who_gets_no_call),
 		cmocka_unit_test(test_bounds_of_the_queue),
 		cmocka_unit_test(test_who_is_put_back_is_first_again),
+		cmocka_unit_test(test_slots_that_others_use),
+		cmocka_unit_test(test_who_needs_no_slot_is_refused_for_another_reason),
 		cmocka_unit_test(test_nobody_overtakes),
 		cmocka_unit_test(test_affinity_waits_or_goes_elsewhere),
 		cmocka_unit_test(test_keys_spread_and_only_those_of_who_goes_move),
