@@ -19,6 +19,25 @@ is_installed() {
 	[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
+# Debian starts a package's service when it is installed, but for this file's word.
+SERVICE_POLICY=/usr/sbin/policy-rc.d
+
+# without_services AS_ROOT... -- COMMAND...: no service is started by what it installs.
+without_services() (
+	as_root=()
+	while [ "$1" != -- ]; do
+		as_root+=("$1")
+		shift
+	done
+	shift
+	if [ ! -e "$SERVICE_POLICY" ]; then
+		trap '"${as_root[@]}" rm -f "$SERVICE_POLICY"' EXIT
+		printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$SERVICE_POLICY" >/dev/null
+		"${as_root[@]}" chmod 755 "$SERVICE_POLICY"
+	fi
+	"${as_root[@]}" "$@"
+)
+
 # need_packages NAME...: installs those that are missing; calls apt only if some are.
 need_packages() {
 	local name missing=() as_root=()
@@ -38,7 +57,7 @@ need_packages() {
 	fi
 	say "installing with apt-get: ${missing[*]}"
 	"${as_root[@]}" apt-get update -q
-	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+	without_services "${as_root[@]}" -- env DEBIAN_FRONTEND=noninteractive \
 		apt-get install -q -y --no-install-recommends "${missing[@]}"
 }
 
