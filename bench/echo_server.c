@@ -5,6 +5,7 @@
  *     echo_server PORT        (on 127.0.0.1, one thread)
  *
  * Messages of up to MESSAGE_MAX bytes; pings are answered, a close ends the connection.
+ * A GET that asks for no WebSocket is answered with BODY_N bytes.
  * Only bench/run talks to it: what it does not expect ends the connection.
  */
 #include <arpa/inet.h>
@@ -27,6 +28,7 @@
 enum {
 	HEAD_MAX = 16 * 1024,
 	MESSAGE_MAX = 1024 * 1024,
+	BODY_N = 100,
 	SPARE = 4096,
 	EVENTS_MAX = 256,
 	BACKLOG = 4096,
@@ -51,6 +53,7 @@ struct conn {
 };
 
 static int epoll_fd;
+static uint8_t *spare; /* of those that are idle */
 
 static void
 watch(struct conn *c, uint32_t events)
@@ -105,7 +108,19 @@ write_rest(struct conn *c)
 }
 
 static int
-handshake(struct conn *c)
+answer(struct conn *c)
+{
+	char text[256];
+	int n = snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%0*d",
+	    BODY_N, BODY_N, 0);
+
+	c->raw_n = 0;
+	return write(c->fd, text, (size_t)n) == n ? 0 : -EPIPE;
+}
+
+/* A request's head comes; nothing follows before it is answered. */
+static int
+read_request(struct conn *c)
 {
 	char accept[WEBSOCKET_ACCEPT_BYTES + 1], text[256];
 	char *head = (char *)c->data, *key;
@@ -115,7 +130,7 @@ handshake(struct conn *c)
 		return c->raw_n < HEAD_MAX ? 0 : -EMSGSIZE;
 	key = strcasestr(head, "\r\nsec-websocket-key:");
 	if (!key)
-		return -EPROTO;
+		return answer(c);
 	key += strlen("\r\nsec-websocket-key:");
 	key += *key == ' ';
 	websocket_make_accept(key, accept);
@@ -221,15 +236,24 @@ read_some(struct conn *c)
 	size_t used = c->message_n + c->raw_n;
 	int r;
 
-	if (!c->data)
+	if (!c->data && spare) {
+		c->data = spare;
+		spare = NULL;
+	} else if (!c->data) {
 		c->data = malloc(MESSAGE_MAX + SPARE);
-	if (!c->data)
-		abort();
+		if (!c->data)
+			abort();
+	}
 	n = read(c->fd, c->data + used, MESSAGE_MAX + SPARE - 1 - used);
 	if (n <= 0)
 		return n < 0 && errno == EAGAIN ? 0 : -EPIPE;
 	c->raw_n += (size_t)n;
-	r = c->open ? frames(c) : handshake(c);
+	r = c->open ? frames(c) : read_request(c);
+	if (c->message_n + c->raw_n == 0 && !c->in_frame) {
+		free(spare);
+		spare = c->data;
+		c->data = NULL;
+	}
 	return r;
 }
 

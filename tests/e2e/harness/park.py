@@ -82,16 +82,20 @@ class ParkServer:
                 self.held.pop(sock, None)
                 del self._connections[sock.fileno()]
                 sock.close()
-            elif not data.endswith(b"\r\n\r\n") or data.count(b"\r\n\r\n") != 1:
-                self.errors.append(f"not one head: {data[:500]!r}")
-            elif (target := data.split(b" ", 2)[1]).startswith(b"/park/"):
-                self.held[sock] = target
-            elif target.startswith(b"/begin/"):
-                sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-                             + http.chunk(b"x" * int(target[7:])))
-                self.begun.append(sock)
             else:
-                sock.sendall(http.reply(body=b"hello"))
+                self._take(sock, data)
+
+    def _take(self, sock: socket.socket, data: bytes) -> None:
+        if not data.endswith(b"\r\n\r\n") or data.count(b"\r\n\r\n") != 1:
+            self.errors.append(f"not one head: {data[:500]!r}")
+        elif (target := data.split(b" ", 2)[1]).startswith(b"/park/"):
+            self.held[sock] = target
+        elif target.startswith(b"/begin/"):
+            sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                         + http.chunk(b"x" * int(target[7:])))
+            self.begun.append(sock)
+        else:
+            sock.sendall(http.reply(body=b"hello"))
 
     def wait_held(self, count: int, seconds: float = 30.0) -> None:
         wait_until(lambda: len(self.held) == count,
