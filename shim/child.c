@@ -346,6 +346,30 @@ take_terminal_back(struct child *c)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
+/* Whether standard input is our terminal, and our group is the one in front of it. */
+static bool
+is_in_front(void)
+{
+	return tcgetpgrp(STDIN_FILENO) == getpgrp();
+}
+
+/* Stops this process if somebody is there to continue it: the kernel stops neither PID 1
+ * nor a group that no shell looks after.  Returns, when it goes on, whether it was stopped:
+ * then SIGCONT is pending, and is passed on like every signal. */
+static bool
+stop_ourselves(void)
+{
+	sigset_t stop, before, pending;
+	sigemptyset(&stop);
+	sigaddset(&stop, SIGTSTP);
+
+	pthread_sigmask(SIG_BLOCK, &stop, &before);
+	pthread_kill(pthread_self(), SIGTSTP);
+	pthread_sigmask(SIG_UNBLOCK, &stop, NULL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return sigpending(&pending) == 0 && sigismember(&pending, SIGCONT) == 1;
+}
+
 /* -------------------------------------------------------------- its life */
 
 static const unsigned next_states[] = {
@@ -399,6 +423,20 @@ check_group(struct child *c)
 		end_group(c);
 }
 
+/* The command was stopped from its terminal: the shell that started us is to see that its
+ * job stands still.  Where there is no such shell control-Z does nothing.  A command that
+ * reads in the background would be stopped again at once: that one is left as it is. */
+static void
+on_stopped(struct child *c, int sig)
+{
+	if (sig != SIGTSTP && sig != SIGTTIN && sig != SIGTTOU)
+		return;
+	if (tcgetpgrp(STDIN_FILENO) < 0)
+		return;
+	if (!stop_ourselves() && sig == SIGTSTP)
+		(void)child_signal(c, SIGCONT);
+}
+
 /* All that has ended, before anybody is told: a callback may start a command. */
 static void
 reap(struct child *c)
@@ -408,12 +446,15 @@ reap(struct child *c)
 
 	for (;;) {
 		int status;
-		pid_t pid = waitpid(-1, &status, WNOHANG);
+		pid_t pid = waitpid(-1, &status, WNOHANG | WUNTRACED);
 		if (pid < 0 && errno == EINTR)
 			continue;
 		if (pid <= 0)
 			break;
-		if (c->state == CHILD_RUNNING && pid == c->pid) {
+		if (WIFSTOPPED(status)) {
+			if (pid == c->pid)
+				on_stopped(c, WSTOPSIG(status));
+		} else if (c->state == CHILD_RUNNING && pid == c->pid) {
 			ended = true;
 			command_status = status;
 			enter(c, CHILD_LEFT);
@@ -504,7 +545,7 @@ child_start(struct child *c, char *const argv[], const struct child_options *opt
 		.argv = argv,
 		.parent = getpid(),
 		.die_with_parent = getpid() != 1,
-		.take_terminal = tcgetpgrp(STDIN_FILENO) == getpgrp(),
+		.take_terminal = is_in_front(),
 		.stderr_fd = options->stderr_fd,
 	};
 	l.envp = child_environment(
@@ -540,6 +581,8 @@ child_signal(struct child *c, int sig)
 {
 	if (c->state == CHILD_IDLE)
 		return -ESRCH;
+	if (sig == SIGCONT && c->state == CHILD_RUNNING && is_in_front())
+		c->terminal = tcsetpgrp(STDIN_FILENO, c->pid) == 0;
 	return send_signal(c, sig);
 }
 

@@ -9,8 +9,10 @@
  * The command runs in a process group of its own, without a shell, with an
  * empty signal mask, every signal at its default, and no descriptors but
  * standard input, output and error, which it shares with us unless it is given
- * another standard error.  It has the foreground of the terminal if we had it.  When we are not PID 1 the kernel
- * kills it as soon as we are gone, however we went.
+ * another standard error.  It has the foreground of the terminal if we had it, and when
+ * it is stopped from there we stop as well, so that the shell which started us has its
+ * prompt back.  When we are not PID 1 the kernel kills it as soon as we are gone, however
+ * we went.
  *
  * Every function is for the loop's own thread, and that thread must live as
  * long as the command.  Times are milliseconds of the loop's clock.
@@ -113,7 +115,8 @@ int child_start(struct child *c, char *const argv[],
     const struct child_options *options, struct child_failure *out)
     __attribute__((warn_unused_result));
 
-/* Sends sig to the command's whole group.  -ESRCH when none of it is left. */
+/* Sends sig to the command's whole group; with SIGCONT goes the foreground of the terminal
+ * if it is ours.  -ESRCH when none of it is left. */
 int child_signal(struct child *c, int sig);
 
 /*

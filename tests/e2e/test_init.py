@@ -113,6 +113,16 @@ def test_a_signal_goes_to_grandchildren_too(stack):
     assert not [pid for pid in everybody if Path(f"/proc/{pid}").exists()]
 
 
+def test_a_signal_that_the_command_ignores_reaches_its_children(stack):
+    """And one that they die of is not the command's end."""
+    shim = start(stack, "sh", "-c", "trap '' USR1; env --default-signal=USR1 sh -c 'echo up; exec sleep 1000'; "
+                 "echo it ended with $?; exit 6")
+    shim.wait_log("up")
+    shim.signal(signal.SIGUSR1)
+    shim.expect_exit(6)
+    assert f"it ended with {128 + signal.SIGUSR1}" in shim.log
+
+
 def ignore_all() -> None:
     for number in CATCHABLE:
         signal.signal(number, signal.SIG_IGN)
@@ -345,10 +355,11 @@ def test_in_an_empty_read_only_root_as_nobody(stack, server, tmp_path):
 class Terminal:
     """The shim in a session of its own, on a terminal."""
 
-    def __init__(self, *command: str) -> None:
+    def __init__(self, *command: str, prefix: tuple[str, ...] = (str(SHIM_BIN), "--")) -> None:
+        argv = [*prefix, *command]
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            os.execve(str(SHIM_BIN), [str(SHIM_BIN), "--", *command], clean_environment())
+            os.execvpe(argv[0], argv, clean_environment())
         self.said = b""
         os.set_blocking(self.fd, False)
 
@@ -403,6 +414,61 @@ def test_an_interactive_shell_has_job_control():
     terminal.wait(b"stopped")
     assert terminal.status() == 5
     assert b"job control turned off" not in terminal.said
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+READER = "sh -c 'echo u\"\"p; read x; echo got $x; exit 4'"
+
+
+def test_control_z_stops_the_shim_with_its_command():
+    """As a job of an interactive shell, which has its prompt back and continues both."""
+    terminal = Terminal("-i", prefix=("sh",))
+    terminal.type(f"{SHIM_BIN} -- {READER}\n".encode())
+    terminal.wait(b"up")
+    shim, command = descendants(terminal.pid)
+    for word in (b"fir''st\n", b"seco''nd\n"):
+        terminal.type(b"\x1a")
+        wait_until(lambda: state_of(shim) == state_of(command) == "T", "both stand still")
+        terminal.type(b"echo " + word)
+        terminal.wait(word.strip().replace(b"''", b""))
+        terminal.type(b"fg\n")
+        wait_until(lambda: os.tcgetpgrp(terminal.fd) == command, "it is in front")
+    terminal.type(b"words\n")
+    terminal.wait(b"got words")
+    terminal.type(b"exit $?\n")
+    assert terminal.status() == 4
+
+
+def test_a_job_that_was_started_in_the_background_is_brought_to_the_front():
+    """It stops when it reads, and the shim with it."""
+    terminal = Terminal("-i", prefix=("sh",))
+    terminal.type(f"{SHIM_BIN} -- {READER} &\n".encode())
+    terminal.wait(b"up")
+    shim, command = descendants(terminal.pid)
+    wait_until(lambda: state_of(shim) == state_of(command) == "T", "both stand still")
+    terminal.type(b"fg\n")
+    wait_until(lambda: os.tcgetpgrp(terminal.fd) == command, "it is in front")
+    terminal.type(b"words\n")
+    terminal.wait(b"got words")
+    terminal.type(b"exit $?\n")
+    assert terminal.status() == 4
+
+
+@pytest.mark.parametrize("prefix", [(), ("unshare", "--pid", "--fork", "--kill-child")])
+def test_control_z_where_nobody_could_continue_it(prefix):
+    """A session of its own, or a container's PID 1: nothing stands still for ever."""
+    terminal = Terminal("sh", "-c", "trap 'echo contin''ued' CONT; echo u''p; "
+                        "while ! read x; do :; done; echo got $x; exit 4",
+                        prefix=(*prefix, str(SHIM_BIN), "--"))
+    terminal.wait(b"up")
+    terminal.type(b"\x1a")
+    terminal.wait(b"continued")
+    terminal.type(b"words\n")
+    terminal.wait(b"got words")
+    assert terminal.status() == 4
 
 
 def test_the_end_of_the_terminal_is_the_end():
