@@ -258,8 +258,12 @@ gateway_submit(struct gateway *gateway, struct exchange *exchange)
 		break;
 	case SCHEDULER_NONE_WAITS:
 	case SCHEDULER_FULL:
+		scaler_observe_refused(&function->scaler, gateway->now_ms);
+		function_scale(function);
 		gateway_fail(gateway, exchange, ERROR_QUEUE_FULL,
-		    "too many calls wait for a container already");
+		    function->config->queue_calls_max == 0
+		        ? "no container has room, and calls of this function do not wait"
+		        : "too many calls wait for a container already");
 		break;
 	}
 }

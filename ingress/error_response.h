@@ -54,7 +54,7 @@
 	    "Too many requests wait for a container of the function.")                 \
 	X(FIRST_BYTE_TIMEOUT, 504, "first_byte_timeout", 0,                            \
 	    "The server did not begin to answer in time.")                             \
-	X(QUEUE_TIMEOUT, 504, "queue_timeout", 0,                                      \
+	X(QUEUE_TIMEOUT, 504, "queue_timeout", 1,                                      \
 	    "The request waited too long for a container.")                            \
 	X(TOTAL_TIMEOUT, 504, "total_timeout", 0,                                      \
 	    "The whole of the request and its answer took too long.")

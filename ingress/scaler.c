@@ -99,10 +99,14 @@ needed_by_calls(const struct scaler *scaler, const struct load *load)
 }
 
 static unsigned
-needed_now(const struct scaler *scaler, enum scaler_reason *out_reason)
+needed_now(
+    const struct scaler *scaler, unsigned refused, enum scaler_reason *out_reason)
 {
 	const struct scaler_limits *limits = &scaler->limits;
 	struct load load = measure(scaler->scheduler);
+
+	load.slots += refused;
+	load.waits = load.waits || refused > 0;
 	uint64_t needed = needed_by_calls(scaler, &load);
 	enum scaler_reason reason =
 	    needed > 0 ? SCALER_REASON_CALLS : SCALER_REASON_IDLE;
@@ -161,7 +165,7 @@ void
 scaler_observe(struct scaler *scaler, int64_t now_ms)
 {
 	const struct scaler_limits *limits = &scaler->limits;
-	unsigned now = needed_now(scaler, &scaler->reason);
+	unsigned now = needed_now(scaler, 0, &scaler->reason);
 
 	if (scaler->needs_count == 0 ||
 	    scaler->needs[scaler->needs_count - 1].containers != now)
@@ -173,6 +177,15 @@ scaler_observe(struct scaler *scaler, int64_t now_ms)
 		scaler->desired = limits->containers_max;
 	if (scaler->desired > now)
 		scaler->reason = SCALER_REASON_WINDOW;
+}
+
+void
+scaler_observe_refused(struct scaler *scaler, int64_t now_ms)
+{
+	enum scaler_reason reason;
+
+	push_need(scaler, needed_now(scaler, 1, &reason), now_ms);
+	scaler_observe(scaler, now_ms);
 }
 
 /* ---- starts that fail */

@@ -121,6 +121,10 @@ void scaler_set_limits(struct scaler *scaler, const struct scaler_limits *limits
  */
 void scaler_observe(struct scaler *scaler, int64_t now_ms);
 
+/* A call was refused, since too many wait or none may: one like it may come again within
+ * the window. */
+void scaler_observe_refused(struct scaler *scaler, int64_t now_ms);
+
 struct scaler_action scaler_next(struct scaler *scaler, int64_t now_ms)
     __attribute__((warn_unused_result));
 

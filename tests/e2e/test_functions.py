@@ -73,6 +73,35 @@ def test_from_zero_to_one_and_back(stack):
     assert int(assert_answer(stack.ask()).body) != pid
 
 
+def test_a_function_whose_calls_do_not_wait(stack):
+    """Refused at once; but a container starts for those who come again."""
+    ingress = serverless(stack, {"hello": hello(queue=False, scaledown_window="20s")})
+    refused = assert_error(stack.ask(), 503, "queue_full")
+    assert b"do not wait" in refused.body
+    ingress.wait_log('msg="container ready"')
+    assert_answer(stack.ask())
+
+
+def test_what_a_process_is_given(stack):
+    """A free port of its own, twice; who it is; its words are in the log, with its id."""
+    script = ('echo "own $PORT {port} $PORTHOLE_FUNCTION $PORTHOLE_CONTAINER_ID '
+              '$PORTHOLE_INGRESS $PORTHOLE_ZONE $EXTRA"; echo words >&2; exec sleep 1000')
+    ingress = serverless(stack, {"hello": hello(
+        min_containers=3, max_containers=3,
+        launcher={"process": ["/bin/sh", "-c", script]})}, "--zone", "z1")
+    wait_until(lambda: ingress.log.count("line=words") == 3, "all three have spoken")
+    ids, ports = set(), set()
+    for container in containers(ingress):
+        own = re.search(rf'msg="container says" function=hello container={container["id"][:16]} '
+                        r'line="own (.*)"', ingress.log)
+        assert own[1].split() == [str(container["port"]), str(container["port"]), "hello",
+                                  container["id"], ingress.shims, "z1"]
+        ids.add(container["id"])
+        ports.add(container["port"])
+        assert container["process"] in descendants(ingress.pid)
+    assert len(ids) == len(ports) == 3
+
+
 def test_many_calls_many_containers_and_none_again(stack, tmp_path):
     ingress = serverless(stack, {"hello": hello(target_concurrency=2, max_concurrency=2,
                                                 max_containers=3)})

@@ -171,6 +171,21 @@ def test_waiting_for_a_container_takes_only_so_long(stack, server):
     assert_error(stack.ask(), 503, "no_container")
 
 
+def test_a_body_is_read_no_further_than_its_first_credit_while_it_waits(stack, server):
+    """Over a unix socket, whose buffer is small: the rest stays with the client."""
+    path = stack.folder / "http"
+    stack.ingress = stack.start_ingress(listen=f"unix:{path}")
+    stack.start_shim(stack.ingress, server=server).stop()
+    client = stack.client()
+    client.send(http.request("POST", fields=[(b"Content-Length", b"8000000")]))
+    taken = client.send_until_blocked(b"x" * 65536, 8_000_000, still_s=0.3)
+    assert 32 << 10 <= taken < 1 << 20
+    stack.start_shim(stack.ingress, server=server)
+    client.send(b"x" * (8_000_000 - taken))
+    assert_answer(client.read_response())
+    assert server.next_request().body == b"x" * 8_000_000
+
+
 def test_two_containers_share_the_calls(stack):
     stack.ingress = stack.start_ingress()
     gates = []

@@ -125,11 +125,11 @@ world_init(struct world *world, const struct scaler_limits *limits)
 /* ---- what is needed, said another way */
 
 static unsigned
-expected_need(const struct world *world)
+expected_need(const struct world *world, unsigned refused)
 {
 	const struct scaler_limits *limits = &world->scaler.limits;
 	double target = (double)limits->target_thousandths / 1000;
-	unsigned slots = 0, requests = 0, waits = 0, awake = 0, needed = 0;
+	unsigned slots = refused, requests = 0, waits = refused, awake = 0, needed = 0;
 
 	if (world->scaler.limit_seen > 0 && world->scaler.limit_seen < target)
 		target = world->scaler.limit_seen;
@@ -163,9 +163,9 @@ expected_need(const struct world *world)
 }
 
 static void
-see(struct world *world)
+see_with(struct world *world, unsigned refused)
 {
-	unsigned needed = expected_need(world);
+	unsigned needed = expected_need(world, refused);
 
 	if (world->history_count > 0 &&
 	    world->history[world->history_count - 1].needed == needed)
@@ -177,6 +177,12 @@ see(struct world *world)
 		    sizeof(world->history) / 2);
 	}
 	world->history[world->history_count++] = (struct seen){ world->now_ms, needed };
+}
+
+static void
+see(struct world *world)
+{
+	see_with(world, 0);
 }
 
 /* The most that was needed within the window. */
@@ -458,6 +464,16 @@ submit(struct world *world, bool websocket, int64_t takes_ms)
 	return false;
 }
 
+/* A call comes that may not wait. */
+static void
+refuse(struct world *world)
+{
+	see_with(world, 1);
+	see(world);
+	scaler_observe_refused(&world->scaler, world->now_ms);
+	check_desired(world);
+}
+
 static void
 world_done(struct world *world)
 {
@@ -713,6 +729,36 @@ test_a_start_that_hangs_beside_one_that_works(void **state)
 	world_done(&world);
 }
 
+/* A call that may not wait has a container started for those that come after it. */
+static void
+test_a_refused_call_starts_a_container(void **state)
+{
+	(void)state;
+	struct world world;
+
+	world_init(&world, &plain);
+	refuse(&world);
+	settle(&world);
+	assert_said(&world, "start ");
+	assert_int_equal(world.scaler.reason, SCALER_REASON_WINDOW);
+	wait_ms(&world, 0);
+	/* With what is under way: one more than it can take. */
+	for (int i = 0; i < 2; i++)
+		submit(&world, false, 1000000);
+	wait_ms(&world, 0);
+	assert_int_equal(world.scaler.desired, 1);
+	refuse(&world);
+	settle(&world);
+	assert_said(&world, "start ");
+	/* As long as the window is, and no longer. */
+	wait_ms(&world, 59999);
+	assert_int_equal(world.scaler.desired, 2);
+	wait_ms(&world, 1);
+	assert_int_equal(world.scaler.desired, 1);
+	assert_said(&world, "drain ");
+	world_done(&world);
+}
+
 /* A container that dies when it was ready is replaced at once, but not in a frenzy. */
 static void
 test_one_that_dies_is_replaced(void **state)
@@ -917,6 +963,10 @@ random_step(struct world *world)
 	world->start_ms = below(1500);
 	world->start_fails = below(12) == 0;
 	switch (below(8)) {
+	case 5:
+		if (below(4) == 0)
+			refuse(world);
+		break;
 	case 0:
 	case 1:
 	case 2:
@@ -1012,6 +1062,7 @@ main(void)
 		cmocka_unit_test(test_a_program_that_is_not_there),
 		cmocka_unit_test(test_a_round_fails_once),
 		cmocka_unit_test(test_a_start_that_hangs_beside_one_that_works),
+		cmocka_unit_test(test_a_refused_call_starts_a_container),
 		cmocka_unit_test(test_one_that_dies_is_replaced),
 		cmocka_unit_test(test_websockets_and_their_containers),
 		cmocka_unit_test(test_draining_ones_do_not_count),

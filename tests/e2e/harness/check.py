@@ -17,7 +17,7 @@ def assert_error(answer: Response, status: int, code: str) -> Response:
     assert request_id and REQUEST_ID.fullmatch(request_id), answer.raw_head
     assert answer.get("Cache-Control") == b"no-store", answer.raw_head
     assert answer.get("Content-Type"), answer.raw_head
-    if status == 503:
+    if status == 503 or code == "queue_timeout":
         assert int(answer.get("Retry-After") or b"-1") >= 0, answer.raw_head
     return answer
 
