@@ -7,286 +7,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/base/address.h"
+#include "ingress/function_sections.h"
 #include "proto/base/alloc.h"
 #include "proto/limits.h"
 
-#define MIB ((int64_t)1024 * 1024)
-
-#define CONTAINERS_MAX 10000
-
 /* "NAME.SECTION.KEY" */
 #define KEY_BYTES_MAX (FUNCTION_NAME_BYTES_MAX + 64)
-
-#define AT(member)   offsetof(struct function_config, member)
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define LETTERS      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-#define HOST_BYTES   LETTERS "._-"
-/* Source: RFC 9110 section 5.6.2, tchar. */
-#define TOKEN_BYTES LETTERS "!#$%&'*+-.^_`|~"
-
-/* ---- what the values may be */
-
-/* 2001:db8::1 within brackets, or a name without a port. */
-static bool
-is_host(const char *text)
-{
-	size_t bytes = strlen(text);
-
-	if (bytes == 0 || bytes > HOST_NAME_BYTES_MAX)
-		return false;
-	if (text[0] == '[')
-		return bytes > 2 &&
-		       strspn(text + 1, "0123456789abcdefABCDEF:.") == bytes - 2 &&
-		       text[bytes - 1] == ']';
-	return strspn(text, HOST_BYTES) == bytes && text[0] != '.' &&
-	       !strstr(text, "..");
-}
-
-static bool
-check_host(const char *text, struct text *reason)
-{
-	const char *port = strrchr(text, ':');
-
-	if (strcmp(text, "*") == 0 ||
-	    is_host(strncmp(text, "*.", 2) == 0 ? text + 2 : text))
-		return true;
-	if (port && port[1 + strspn(port + 1, "0123456789")] == '\0' && text[0] != '[')
-		text_add(reason, "has a port: hosts are looked at without");
-	else
-		text_add(reason, "is not a host: a.example.com, *.example.com or *");
-	return false;
-}
-
-static bool
-check_prefix(const char *text, struct text *reason)
-{
-	if (text[0] != '/') {
-		text_add(reason, "does not begin with /");
-		return false;
-	}
-	for (const char *at = text; *at; at++) {
-		if (*at <= ' ' || *at > '~' || strchr("?#\"<>\\^`{|}", *at)) {
-			text_add(reason, "has a byte that no path has as it is sent: "
-					 "percent-encode it");
-			return false;
-		}
-	}
-	if (strstr(text, "//") || strstr(text, "/./") || strstr(text, "/../")) {
-		text_add(reason, "has an empty segment, or one of dots");
-		return false;
-	}
-	return true;
-}
-
-static bool
-check_token(const char *text, struct text *reason)
-{
-	size_t bytes = strlen(text);
-
-	if (bytes > 0 && bytes <= 127 && strspn(text, TOKEN_BYTES) == bytes)
-		return true;
-	text_add(
-	    reason, "is not 1 to 127 of A-Z a-z 0-9 ! # $ % & ' * + - . ^ _ ` | ~");
-	return false;
-}
-
-/* A key of a query, as it is sent. */
-static bool
-check_query_key(const char *text, struct text *reason)
-{
-	size_t bytes = strlen(text);
-
-	if (bytes > 0 && bytes <= 127 && strspn(text, LETTERS "-._~%+[]") == bytes)
-		return true;
-	text_add(reason, "is not 1 to 127 of A-Z a-z 0-9 - . _ ~ % + [ ]");
-	return false;
-}
-
-static const char *const when_full_names[] = { "wait", "elsewhere", NULL };
-
-static const struct setting own_settings[] = {
-	{ .name = "hosts",
-	    .kind = SETTING_LIST,
-	    .offset = AT(hosts),
-	    .check = check_host,
-	    .also = "host domain domains" },
-	{ .name = "path_prefix",
-	    .kind = SETTING_TEXT,
-	    .offset = AT(path_prefix),
-	    .initial = "/",
-	    .check = check_prefix,
-	    .also = "path prefix" },
-	{ .name = "strip_prefix", .kind = SETTING_SWITCH, .offset = AT(strip_prefix) },
-	{ .name = "max_concurrency",
-	    .kind = SETTING_COUNT,
-	    .offset = AT(max_concurrency),
-	    .initial = "1000",
-	    .min = 1,
-	    .max = CONCURRENCY_MAX,
-	    .also = "concurrency" },
-	{ .name = "target_concurrency",
-	    .kind = SETTING_FRACTION,
-	    .offset = AT(target_concurrency_thousandths),
-	    .min = 1,
-	    .max = (int64_t)CONCURRENCY_MAX * SETTING_FRACTION_ONE,
-	    .also = "target" },
-	{ .name = "min_containers",
-	    .kind = SETTING_COUNT,
-	    .offset = AT(min_containers),
-	    .initial = "0",
-	    .max = CONTAINERS_MAX,
-	    .also = "min min_replicas min_instances" },
-	{ .name = "max_containers",
-	    .kind = SETTING_COUNT,
-	    .offset = AT(max_containers),
-	    .initial = "10",
-	    .min = 1,
-	    .max = CONTAINERS_MAX,
-	    .also = "max max_replicas max_instances" },
-	{ .name = "buffer_containers",
-	    .kind = SETTING_COUNT,
-	    .offset = AT(buffer_containers),
-	    .initial = "0",
-	    .max = CONTAINERS_MAX,
-	    .also = "buffer" },
-	{ .name = "scaledown_window",
-	    .kind = SETTING_DURATION,
-	    .offset = AT(scaledown_window_ms),
-	    .initial = "60s",
-	    .max = SETTING_MS_DAY,
-	    .unit_needed = true,
-	    .also = "scaledown_window_ms scale_down_window" },
-	{ .name = "startup_timeout",
-	    .kind = SETTING_DURATION,
-	    .offset = AT(startup_timeout_ms),
-	    .initial = "10m",
-	    .max = SETTING_MS_DAY,
-	    .unit_needed = true,
-	    .also = "startup_timeout_ms start_timeout" },
-};
-
-static const struct setting websockets_settings[] = {
-	{ .name = "count",
-	    .kind = SETTING_SWITCH,
-	    .offset = AT(websockets_count),
-	    .initial = "true" },
-	{ .name = "keep_awake",
-	    .kind = SETTING_SWITCH,
-	    .offset = AT(websockets_keep_awake),
-	    .initial = "true" },
-};
-
-static const struct setting launcher_settings[] = {
-	{ .name = "process",
-	    .kind = SETTING_LIST,
-	    .offset = AT(launcher_process),
-	    .items_apart = true,
-	    .also = "command" },
-	{ .name = "exec",
-	    .kind = SETTING_LIST,
-	    .offset = AT(launcher_exec),
-	    .items_apart = true },
-	{ .name = "timeout",
-	    .kind = SETTING_DURATION,
-	    .offset = AT(launcher_timeout_ms),
-	    .initial = "30s",
-	    .min = 1,
-	    .max = SETTING_MS_DAY,
-	    .unit_needed = true,
-	    .also = "deadline" },
-	{ .name = "stop_timeout",
-	    .kind = SETTING_DURATION,
-	    .offset = AT(launcher_stop_timeout_ms),
-	    .initial = "30s",
-	    .min = 1,
-	    .max = SETTING_MS_DAY,
-	    .unit_needed = true,
-	    .also = "grace" },
-};
-
-static const struct setting queue_settings[] = {
-	{ .name = "max_calls",
-	    .kind = SETTING_COUNT,
-	    .offset = AT(queue_calls_max),
-	    .max = 1000000 },
-	{ .name = "max_bytes",
-	    .kind = SETTING_BYTES,
-	    .offset = AT(queue_bytes_max),
-	    .max = SETTING_COUNT_MAX },
-	{ .name = "max_wait",
-	    .kind = SETTING_DURATION,
-	    .offset = AT(queue_wait_ms),
-	    .max = SETTING_MS_DAY,
-	    .unit_needed = true,
-	    .also = "wait timeout" },
-};
-
-static const struct setting timeouts_settings[] = {
-	{ .name = "first_byte",
-	    .kind = SETTING_DURATION,
-	    .offset = AT(first_byte_timeout_ms),
-	    .max = SETTING_MS_DAY,
-	    .unit_needed = true },
-	{ .name = "idle",
-	    .kind = SETTING_DURATION,
-	    .offset = AT(idle_timeout_ms),
-	    .max = SETTING_MS_DAY,
-	    .unit_needed = true },
-	{ .name = "total",
-	    .kind = SETTING_DURATION,
-	    .offset = AT(total_timeout_ms),
-	    .max = SETTING_MS_DAY,
-	    .unit_needed = true },
-};
-
-static const struct setting affinity_settings[] = {
-	{ .name = "cookie",
-	    .kind = SETTING_TEXT,
-	    .offset = AT(affinity_cookie),
-	    .check = check_token },
-	{ .name = "header",
-	    .kind = SETTING_TEXT,
-	    .offset = AT(affinity_header),
-	    .check = check_token },
-	{ .name = "query",
-	    .kind = SETTING_TEXT,
-	    .offset = AT(affinity_query),
-	    .check = check_query_key },
-	{ .name = "when_full",
-	    .kind = SETTING_CHOICE,
-	    .offset = AT(affinity_when_full),
-	    .initial = "wait",
-	    .choices = when_full_names },
-};
-
-/* An object within a function's. */
-struct section {
-	const char *name; /* NULL: the function's object itself */
-	const struct setting *settings;
-	size_t count;
-	const char *also;
-};
-
-static const struct section sections[] = {
-	{ NULL, own_settings, COUNT(own_settings), NULL },
-	{ "websockets", websockets_settings, COUNT(websockets_settings),
-	    "websocket ws" },
-	{ "launcher", launcher_settings, COUNT(launcher_settings),
-	    "launch process exec" },
-	{ "queue", queue_settings, COUNT(queue_settings), NULL },
-	{ "timeouts", timeouts_settings, COUNT(timeouts_settings), "timeout" },
-	{ "affinity", affinity_settings, COUNT(affinity_settings), "sticky session" },
-};
 
 /* ---- one function */
 
 static void
 init_unset(struct function_config *config)
 {
-	for (size_t i = 0; i < COUNT(sections); i++)
-		for (size_t j = 0; j < sections[i].count; j++)
-			setting_init(&sections[i].settings[j], config);
+	for (size_t i = 0; i < SECTIONS; i++)
+		for (size_t j = 0; j < function_sections[i].count; j++)
+			setting_init(&function_sections[i].settings[j], config);
 	config->target_concurrency_thousandths = CONFIG_UNSET;
 	config->queue_calls_max = CONFIG_UNSET;
 	config->queue_bytes_max = CONFIG_UNSET;
@@ -299,9 +34,9 @@ init_unset(struct function_config *config)
 void
 function_config_done(struct function_config *config)
 {
-	for (size_t i = 0; i < COUNT(sections); i++)
-		for (size_t j = 0; j < sections[i].count; j++)
-			setting_free(&sections[i].settings[j], config);
+	for (size_t i = 0; i < SECTIONS; i++)
+		for (size_t j = 0; j < function_sections[i].count; j++)
+			setting_free(&function_sections[i].settings[j], config);
 	free(config->name);
 	*config = (struct function_config){ 0 };
 }
@@ -354,24 +89,6 @@ function_configs_done(struct function_configs *configs)
 
 /* ---- reading */
 
-static const struct setting *
-find_setting(const struct section *section, const char *key)
-{
-	for (size_t i = 0; i < section->count; i++)
-		if (strcmp(section->settings[i].name, key) == 0)
-			return &section->settings[i];
-	return NULL;
-}
-
-static const struct section *
-find_section(const char *key)
-{
-	for (size_t i = 1; i < COUNT(sections); i++)
-		if (strcmp(sections[i].name, key) == 0)
-			return &sections[i];
-	return NULL;
-}
-
 /* Is the word one of those between spaces? */
 static bool
 has_word(const char *words, const char *word)
@@ -392,7 +109,7 @@ static int
 unknown(const struct json_file *file, const struct section *section,
     const struct json_member *member)
 {
-	const char *names[COUNT(own_settings) + COUNT(sections)];
+	const char *names[SECTION_SETTINGS_MAX + SECTIONS];
 	size_t count = 0;
 
 	for (size_t i = 0; i < section->count; i++) {
@@ -401,10 +118,10 @@ unknown(const struct json_file *file, const struct section *section,
 			    file, member, section->settings[i].name);
 		names[count++] = section->settings[i].name;
 	}
-	for (size_t i = 1; section == &sections[0] && i < COUNT(sections); i++) {
-		if (has_word(sections[i].also, member->key))
-			return json_fail_unknown(file, member, sections[i].name);
-		names[count++] = sections[i].name;
+	for (size_t i = 1; !section->name && i < SECTIONS; i++) {
+		if (has_word(function_sections[i].also, member->key))
+			return json_fail_unknown(file, member, function_sections[i].name);
+		names[count++] = function_sections[i].name;
 	}
 	return json_fail_unknown(file, member, text_nearest(member->key, names, count));
 }
@@ -478,7 +195,7 @@ read_section(struct function_config *config, const struct section *section,
 	int r = 0;
 
 	while (r == 0 && json_next(file, &cursor, &member)) {
-		const struct setting *setting = find_setting(section, member.key);
+		const struct setting *setting = section_find(section, member.key);
 
 		if (!setting)
 			return unknown(file, section, &member);
@@ -499,16 +216,16 @@ static int
 read_member(struct function_config *config, const struct json_file *file,
     const struct json_member *member)
 {
-	const struct setting *setting = find_setting(&sections[0], member->key);
-	const struct section *section = find_section(member->key);
+	const struct setting *setting = section_find(&function_sections[0], member->key);
+	const struct section *section = function_section_find(member->key);
 	char key[KEY_BYTES_MAX];
 
 	if (setting) {
-		write_key(config, &sections[0], member->key, key);
+		write_key(config, &function_sections[0], member->key, key);
 		return json_set(file, &member->value, setting, config, key);
 	}
 	if (!section)
-		return unknown(file, &sections[0], member);
+		return unknown(file, &function_sections[0], member);
 	if (member->value.kind == JSON_OBJECT)
 		return read_section(config, section, file, &member->value);
 	if (read_short(config, section->name, &member->value))
@@ -687,22 +404,23 @@ print_section(const struct function_config *config, const struct section *sectio
     struct text *out)
 {
 	const struct setting *all = section->settings;
+	ptrdiff_t id = section - function_sections;
 
-	if (all == launcher_settings && config->launcher_process.count > 0)
+	if (id == SECTION_LAUNCHER && config->launcher_process.count > 0)
 		print_one(config, &all[0], &all[3], 1, out);
-	else if (all == launcher_settings && config->launcher_exec.count > 0)
+	else if (id == SECTION_LAUNCHER && config->launcher_exec.count > 0)
 		print_one(config, &all[1], &all[2], 1, out);
-	else if (all == launcher_settings)
+	else if (id == SECTION_LAUNCHER)
 		text_add(out, "\"none\"");
-	else if (all == queue_settings && config->queue_calls_max == 0)
+	else if (id == SECTION_QUEUE && config->queue_calls_max == 0)
 		text_add(out, "false");
-	else if (all == affinity_settings && config->affinity_cookie)
+	else if (id == SECTION_AFFINITY && config->affinity_cookie)
 		print_one(config, &all[0], &all[3], 1, out);
-	else if (all == affinity_settings && config->affinity_header)
+	else if (id == SECTION_AFFINITY && config->affinity_header)
 		print_one(config, &all[1], &all[3], 1, out);
-	else if (all == affinity_settings && config->affinity_query)
+	else if (id == SECTION_AFFINITY && config->affinity_query)
 		print_one(config, &all[2], &all[3], 1, out);
-	else if (all == affinity_settings)
+	else if (id == SECTION_AFFINITY)
 		text_add(out, "false");
 	else {
 		print_settings(config, section, "{ ", ", ", out);
@@ -721,10 +439,10 @@ function_configs_print(const struct function_configs *configs, struct text *out)
 		const struct function_config *config = &configs->items[i];
 
 		text_addf(out, "%s\n    \"%s\": {", i == 0 ? "{" : ",", config->name);
-		print_settings(config, &sections[0], "\n      ", ",\n      ", out);
-		for (size_t j = 1; j < COUNT(sections); j++) {
-			text_addf(out, ",\n      \"%s\": ", sections[j].name);
-			print_section(config, &sections[j], out);
+		print_settings(config, &function_sections[0], "\n      ", ",\n      ", out);
+		for (size_t j = 1; j < SECTIONS; j++) {
+			text_addf(out, ",\n      \"%s\": ", function_sections[j].name);
+			print_section(config, &function_sections[j], out);
 		}
 		text_add(out, "\n    }");
 	}
