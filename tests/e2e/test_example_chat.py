@@ -13,6 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from harness.deadline import wait_until
+from harness.node import find_browser, run_node
 from harness.places import ROOT
 from harness.program import Program, descendants, is_alive
 from harness.stack import SANITIZED
@@ -72,6 +73,11 @@ def test_two_guests_and_one_who_comes_later(chat):
                 assert [await hear(eve), await hear(eve)] == [("Ann", "hello"), (name, text)]
 
     asyncio.run(talk())
+
+
+def test_two_windows_of_a_browser(chat):
+    found = run_node("browser.js", find_browser(), "chat", f"http://{chat.base}/")
+    assert found == {"line": "Ann<i>hello</i>", "width": 1}
 
 
 def test_its_end_is_told(chat):

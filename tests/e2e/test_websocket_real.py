@@ -12,6 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from harness.node import need_node, node_environment
 from harness.stack import Stack, free_port
 
 WEBSOCKETS = """
@@ -72,6 +73,44 @@ web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]))
 """
 
 
+TORNADO = """
+import asyncio, sys
+from tornado.web import Application, HTTPError
+from tornado.websocket import WebSocketHandler
+class Handle(WebSocketHandler):
+    def prepare(self):
+        if self.request.path == "/refuse":
+            raise HTTPError(403)
+    def select_subprotocol(self, offered):
+        return "v2" if "v2" in offered else None
+    def open(self):
+        if self.request.path == "/close":
+            self.close(4000, "as asked")
+    def on_message(self, message):
+        return self.write_message(message, binary=isinstance(message, bytes))
+async def main():
+    Application([("/.*", Handle)], websocket_max_message_size=1 << 30).listen(
+        int(sys.argv[1]), "127.0.0.1")
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+NODE_WS = """
+const { WebSocketServer } = require("ws");
+const server = new WebSocketServer({
+  host: "127.0.0.1", port: Number(process.argv[2]), maxPayload: 0, perMessageDeflate: false,
+  handleProtocols: offered => offered.has("v2") && "v2",
+  verifyClient: ({ req }, decide) => decide(req.url !== "/refuse", 403, "not here"),
+});
+server.on("connection", (socket, request) => {
+  socket.on("error", console.error);
+  if (request.url === "/close")
+    socket.close(4000, "as asked");
+  socket.on("message", (data, binary) => socket.send(data, { binary }));
+});
+"""
+
+
 def uvicorn(library: str) -> list[str]:
     return [sys.executable, "-m", "uvicorn", "app:app", "--ws", library, "--ws-max-size",
             str(1 << 30), "--port"]
@@ -82,6 +121,8 @@ KINDS = {
     "uvicorn-websockets": ({"app.py": ASGI}, uvicorn("websockets-sansio")),
     "uvicorn-wsproto": ({"app.py": ASGI}, uvicorn("wsproto")),
     "aiohttp": ({"server.py": AIOHTTP}, [sys.executable, "server.py"]),
+    "tornado": ({"server.py": TORNADO}, [sys.executable, "server.py"]),
+    "node-ws": ({"server.js": NODE_WS}, ["node", "server.js"]),
 }
 
 
@@ -89,6 +130,8 @@ KINDS = {
 def real(request, tmp_path_factory) -> Iterator[Stack]:
     folder: Path = tmp_path_factory.mktemp("real")
     files, argv = KINDS[request.param]
+    if argv[0] == "node":
+        need_node()
     for name, text in files.items():
         (folder / name).write_text(text)
     stack = Stack(folder)
@@ -96,7 +139,7 @@ def real(request, tmp_path_factory) -> Iterator[Stack]:
     try:
         stack.ingress = stack.start_ingress("--websocket-message-bytes-max", "0")
         stack.shim = stack.start_shim(
-            stack.ingress, "--port", str(port), command=[
+            stack.ingress, "--port", str(port), env=node_environment(), command=[
                 "sh", "-c", 'cd "$0" && exec "$@"', str(folder), *argv, str(port)])
         yield stack
     finally:
