@@ -177,6 +177,7 @@ class Programs:
     def __init__(self, temp: Path, build: Path) -> None:
         self.temp = temp
         self.build = build
+        self.prefix: list[str] = []  # what Porthole's programs run under
         self.stubborn: list[str] = []  # what had to be killed
         self.started: list[subprocess.Popen] = []
         self.count = 0
@@ -285,7 +286,7 @@ class Programs:
         log = self._start(
             group,
             "porthole-ingress",
-            [str(self.build / "ingress" / "porthole-ingress"), "--listen", any_tcp,
+            [*self.prefix, str(self.build / "ingress" / "porthole-ingress"), "--listen", any_tcp,
              "--access-log", "off", "--shims", f"tcp://{any_tcp}", "--admin", any_tcp,
              "--log-format", "text", *ingress_flags],
         )
@@ -299,7 +300,7 @@ class Programs:
         log = self._start(
             group,
             "porthole-shim",
-            [str(self.build / "shim" / "porthole-shim"), "--ingress", f"tcp://127.0.0.1:{shims}",
+            [*self.prefix, str(self.build / "shim" / "porthole-shim"), "--ingress", f"tcp://127.0.0.1:{shims}",
              "--port", str(backend), "--log-format", "text", *shim_flags],
         )
         wait_log(log, r"msg=registered")

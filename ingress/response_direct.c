@@ -70,7 +70,9 @@ response_write_head(const struct client *client, struct text *out)
 	bool keep = client->keep_alive && !client->close_after;
 	char cookie[AFFINITY_COOKIE_BYTES_MAX];
 
-	text_addf(out, "HTTP/1.1 %u ", answer->status);
+	text_add(out, "HTTP/1.1 ");
+	text_add_number(out, answer->status);
+	text_add_bytes(out, " ", 1);
 	text_add(out, front_phrase(answer->status));
 	text_add_bytes(out, "\r\n", 2);
 	if (!has_date(&answer->head)) {
@@ -93,13 +95,12 @@ response_write_head(const struct client *client, struct text *out)
 		text_add(out, cookie);
 		text_add_bytes(out, "\r\n", 2);
 	}
-	if (answer->status == 204)
-		; /* RFC 9110 section 8.6: none */
-	else if (answer->has_length)
-		text_addf(out, "Content-Length: %llu\r\n", (unsigned long long)answer->length);
-	else if (exchange_answer_has_body(exchange))
-		text_addf(out, "Content-Length: %llu\r\n",
-		    (unsigned long long)answer->received_bytes);
+	/* RFC 9110 section 8.6: none with 204. */
+	if (answer->status != 204 && (answer->has_length || exchange_answer_has_body(exchange))) {
+		text_add(out, "Content-Length: ");
+		text_add_number(out, answer->has_length ? answer->length : answer->received_bytes);
+		text_add_bytes(out, "\r\n", 2);
+	}
 	text_add_bytes(out, "\r\n", 2);
 }
 

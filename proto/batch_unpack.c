@@ -20,7 +20,7 @@ struct span {
 };
 
 static bool
-read_varint(struct span *span, uint64_t *out)
+read_long_varint(struct span *span, uint64_t *out)
 {
 	uint64_t value = 0;
 
@@ -37,6 +37,16 @@ read_varint(struct span *span, uint64_t *out)
 	if (span->at == span->end || *span->at > 1)
 		return false;
 	*out = value | (uint64_t)*span->at++ << 63;
+	return true;
+}
+
+/* Tags and most lengths are one byte. */
+static inline bool
+read_varint(struct span *span, uint64_t *out)
+{
+	if (span->at == span->end || *span->at >= 0x80)
+		return read_long_varint(span, out);
+	*out = *span->at++;
 	return true;
 }
 

@@ -4,36 +4,15 @@
 #include <assert.h>
 #include <string.h>
 
-/* Wire types.  Source: Protocol Buffers, "Encoding". */
-#define VARINT           0
-#define FIXED64          1
-#define LENGTH           2
-#define TAG(field, type) ((uint8_t)((field) << 3 | (type)))
+#include "proto/kind_pack.h"
+#include "proto/wire_bytes.h"
 
+#define TAG(field, type)   WIRE_TAG(field, WIRE_##type)
 #define TAG_BATCH_EVENTS   TAG(1, LENGTH)
 #define TAG_EVENT_CALL     TAG(1, FIXED64)
 #define TAG_EVENT_SEQUENCE TAG(2, VARINT)
 #define TAG_HEADER_NAME    TAG(1, LENGTH)
 #define TAG_HEADER_VALUE   TAG(2, LENGTH)
-
-static size_t
-varint_bytes(uint64_t value)
-{
-	size_t bytes = 1;
-
-	for (; value >= 0x80; value >>= 7)
-		bytes++;
-	return bytes;
-}
-
-static uint8_t *
-put_varint(uint8_t *at, uint64_t value)
-{
-	for (; value >= 0x80; value >>= 7)
-		*at++ = (uint8_t)(value | 0x80);
-	*at++ = (uint8_t)value;
-	return at;
-}
 
 static uint8_t *
 put_bytes(uint8_t *at, uint8_t tag, const ProtobufCBinaryData *bytes)
@@ -107,13 +86,16 @@ event_pack_measure(Porthole__Event *event, struct event_packing *out)
 	/* Every member of the union is a pointer to a message. */
 	out->kind = &event->http->base;
 	find_headers(event, out);
-	if (out->headers_count) {
-		count = *out->headers_count;
-		*out->headers_count = 0;
-	}
-	out->bare_bytes = protobuf_c_message_get_packed_size(out->kind);
 	if (out->headers_count)
-		*out->headers_count = count;
+		count = *out->headers_count;
+	out->by_hand = kind_pack_measure(event, &out->bare_bytes);
+	if (!out->by_hand) {
+		if (out->headers_count)
+			*out->headers_count = 0;
+		out->bare_bytes = protobuf_c_message_get_packed_size(out->kind);
+		if (out->headers_count)
+			*out->headers_count = count;
+	}
 	out->kind_bytes = out->bare_bytes;
 	for (size_t i = 0; i < count; i++) {
 		size_t bytes = header_bytes(out->headers[i]);
@@ -145,13 +127,17 @@ event_pack_write(const struct event_packing *packing, uint8_t *out)
 		*at++ = TAG_EVENT_SEQUENCE;
 		at = put_varint(at, event->sequence);
 	}
-	at = put_varint(at, (uint64_t)event->kind_case << 3 | LENGTH);
+	at = put_varint(at, (uint64_t)event->kind_case << 3 | WIRE_LENGTH);
 	at = put_varint(at, packing->kind_bytes);
-	if (packing->headers_count)
-		*packing->headers_count = 0;
-	at += protobuf_c_message_pack(packing->kind, at);
-	if (packing->headers_count)
-		*packing->headers_count = count;
+	if (packing->by_hand)
+		at = kind_pack_write(event, at);
+	else {
+		if (packing->headers_count)
+			*packing->headers_count = 0;
+		at += protobuf_c_message_pack(packing->kind, at);
+		if (packing->headers_count)
+			*packing->headers_count = count;
+	}
 	for (size_t i = 0; i < count; i++) {
 		const Porthole__Header *header = packing->headers[i];
 

@@ -1,14 +1,15 @@
 /*
  * event_pack.h: an event as a packed field of Batch. [pure]
  *
- * What protobuf-c would do, in half of its time: the frame around an event and its
- * headers are most of a small message, and are written here; the rest of the fields is
- * left to protobuf-c.  In Protocol Buffers the order of fields is free, so the headers
- * come last.
+ * What protobuf-c would do, in a fraction of its time: the frame around an event and its
+ * headers are most of a small message, and are written here; the other fields by
+ * kind_pack.h or, where they are seldom, by protobuf-c.  In Protocol Buffers the order of
+ * fields is free, so the headers come last.
  */
 #ifndef PORTHOLE_EVENT_PACK_H
 #define PORTHOLE_EVENT_PACK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,7 @@ struct event_packing {
 	size_t *headers_count;        /* of it, NULL if it can have none */
 	Porthole__Header **headers;
 	uint8_t headers_tag;
+	bool by_hand; /* the other fields, too: kind_pack.h */
 	size_t event_bytes; /* the event as a message */
 	size_t kind_bytes;
 	size_t bare_bytes; /* of that, without the headers */

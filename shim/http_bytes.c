@@ -5,24 +5,12 @@
 #include <string.h>
 #include <strings.h>
 
-/* A bit for each tchar below 128: letters, digits and !#$%&'*+-.^_`|~ */
-static const uint32_t tchars[4] = { 0, 0x03ff6cfa, 0xc7fffffe, 0x57ffffff };
-
-static bool
-is_tchar(uint8_t c)
-{
-	return c < 128 && (tchars[c / 32] >> (c % 32) & 1) != 0;
-}
+#include "proto/base/token.h"
 
 bool
 http_is_token(const char *text, size_t bytes)
 {
-	if (bytes == 0)
-		return false;
-	for (size_t i = 0; i < bytes; i++)
-		if (!is_tchar((uint8_t)text[i]))
-			return false;
-	return true;
+	return bytes > 0 && token_bytes(text, bytes) == bytes;
 }
 
 static bool
@@ -43,26 +31,31 @@ may_have_control(uint64_t x)
 	return ((below_space | ((del - ones) & ~del)) & tops) != 0;
 }
 
+static bool
+has_control(const char *text, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i++)
+		if (is_control((uint8_t)text[i]))
+			return true;
+	return false;
+}
+
 bool
 http_is_text(const char *text, size_t bytes)
 {
+	uint64_t eight;
 	size_t i = 0;
 
+	if (bytes < sizeof(eight))
+		return !has_control(text, bytes);
 	while (i < bytes) {
-		uint64_t eight;
-		size_t next = i + 1;
-
-		if (bytes - i >= sizeof(eight)) {
-			memcpy(&eight, text + i, sizeof(eight));
-			next = i + sizeof(eight);
-			if (!may_have_control(eight)) {
-				i = next;
-				continue;
-			}
-		}
-		for (; i < next; i++)
-			if (is_control((uint8_t)text[i]))
-				return false;
+		/* The last eight overlap those before them. */
+		if (bytes - i < sizeof(eight))
+			i = bytes - sizeof(eight);
+		memcpy(&eight, text + i, sizeof(eight));
+		if (may_have_control(eight) && has_control(text + i, sizeof(eight)))
+			return false;
+		i += sizeof(eight);
 	}
 	return true;
 }

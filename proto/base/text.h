@@ -36,6 +36,8 @@ void text_done(struct text *text);
 
 void text_add(struct text *text, const char *more);
 void text_add_bytes(struct text *text, const char *more, size_t bytes);
+/* In decimal digits: as text_addf would, without what that costs. */
+void text_add_number(struct text *text, uint64_t number);
 void text_addf(struct text *text, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void text_add_escaped(

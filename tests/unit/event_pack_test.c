@@ -154,6 +154,43 @@ test_the_other_fields_of_a_scope(void **state)
 	built.of.http.framing = PORTHOLE__HTTP_SCOPE__FRAMING__CHUNKED;
 	built.of.http.te_trailers = true;
 	check_packed(&built, 1, 0);
+
+	char *const features[] = { (char *)(uintptr_t) "one", (char *)(uintptr_t) "",
+		(char *)(uintptr_t) "three" };
+	const ProtobufCBinaryData bytes = { 300, (uint8_t *)long_value };
+
+	context.deadline_unix_ms = UINT64_MAX;
+	context.traceparent = context.tracestate = context.ingress_epoch = context.container =
+	    bytes;
+	context.zone = context.tenant = context.function = long_value;
+	context.n_features = 3;
+	context.features = (char **)(uintptr_t)features;
+	built.of.http.server = &client;
+	built.of.http.scheme = built.of.http.root_path = long_value;
+	built.of.http.method = built.of.http.target = bytes;
+	built.of.http.expect_continue = true;
+	check_packed(&built, 1, 0);
+	client.host = (char *)(uintptr_t) "";
+	client.port = 0; /* it is there, and empty */
+	check_packed(&built, 1, 0);
+}
+
+static void
+test_what_a_scope_has_seldom(void **state)
+{
+	Porthole__Tls tls = PORTHOLE__TLS__INIT;
+	char *extension = long_value;
+	struct built built;
+
+	(void)state;
+	build(&built, "http");
+	set_headers(&built, 10);
+	built.of.http.tls = &tls;
+	check_packed(&built, 1, 0);
+	built.of.http.tls = NULL;
+	built.of.http.n_extensions = 1;
+	built.of.http.extensions = &extension;
+	check_packed(&built, 1, 0);
 }
 
 static void
@@ -181,6 +218,7 @@ main(void)
 		cmocka_unit_test(test_every_kind_with_and_without_headers),
 		cmocka_unit_test(test_headers_of_all_lengths),
 		cmocka_unit_test(test_the_other_fields_of_a_scope),
+		cmocka_unit_test(test_what_a_scope_has_seldom),
 		cmocka_unit_test(test_bodies),
 	};
 

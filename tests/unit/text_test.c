@@ -1,6 +1,7 @@
 /* text_test.c: cutting, escaping and guessing of text. */
 #include "tests/unit/test.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -138,6 +139,24 @@ test_a_growing_text_is_never_cut(void **state)
 }
 
 static void
+test_numbers(void **state)
+{
+	static const uint64_t numbers[] = { 0, 9, 10, 200, 4294967296, UINT64_MAX };
+	char expected[32];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		struct text text;
+
+		text_init_growing(&text);
+		text_add_number(&text, numbers[i]);
+		snprintf(expected, sizeof(expected), "%llu", (unsigned long long)numbers[i]);
+		assert_string_equal(text.data, expected);
+		text_done(&text);
+	}
+}
+
+static void
 test_quoted(void **state)
 {
 	(void)state;
@@ -221,6 +240,7 @@ main(void)
 		cmocka_unit_test(test_a_cut_is_between_characters_and_escapes),
 		cmocka_unit_test(test_plain_adding_cuts_between_characters),
 		cmocka_unit_test(test_a_growing_text_is_never_cut),
+		cmocka_unit_test(test_numbers),
 		cmocka_unit_test(test_quoted),
 		cmocka_unit_test(test_characters_at_the_end_of_memory),
 		cmocka_unit_test(test_nearest),
