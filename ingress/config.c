@@ -529,7 +529,7 @@ static int
 read_file(struct options_load *load, struct ingress_config *config, const char *path)
 {
 	char *data = NULL;
-	size_t bytes;
+	size_t bytes = 0;
 
 	int r = read_whole(path, &data, &bytes);
 	if (r == -EMSGSIZE)

@@ -346,7 +346,9 @@ log_life(const struct container *container)
 		    log_hex("container", container->id, 8));
 		return;
 	}
-	log_event(LOG_WARN, life_message(life),
+	/* That one ends which is to end is no news. */
+	bool wanted = container->instance && container->instance->scaled.stopping;
+	log_event(wanted ? LOG_INFO : LOG_WARN, life_message(life),
 	    log_str("function", container->function->name),
 	    log_hex("container", container->id, 8), log_str("how", life->exit_text),
 	    log_bool("out_of_memory", life->out_of_memory),

@@ -17,6 +17,7 @@ from harness import http
 from harness.check import assert_answer, assert_error
 from harness.client import Client
 from harness.deadline import wait_until
+from harness.places import ROOT
 from harness.program import descendants, is_alive
 from harness.server import serve
 from harness.stack import SHIM_BIN, Stack
@@ -391,6 +392,63 @@ def test_what_operators_see(stack, server):
                      "/v1/functions//scale", "/v1/nothing"):
             assert admin.ask("POST" if "drain" in path else "GET", path).status == 404, path
         assert admin.ask("POST", "/v1/functions").status == 405
+
+
+def test_draining_a_container_that_somebody_else_started(stack, server):
+    """No new calls from this ingress, and nothing else: what it has goes on, and so does it."""
+    gate = server.gate()
+    server.script(serve(lambda request, conn: gate.wait(30) and http.reply(body=b"old")))
+    ingress = serverless(stack, {"hello": {}})
+    other = stack.start_ingress()
+    shim = stack.start_shim([ingress.shims, other.shims], server=server, function="hello")
+    wait_until(lambda: shim.log.count("msg=registered") == 2, "both know it")
+    client = stack.client()
+    client.send(http.request("POST", body=b"x"))
+    server.next_request()
+    (one,) = containers(ingress)
+    with Client(ingress.admin) as admin:
+        assert admin.ask("POST", f"/v1/containers/{one['id']}/drain").status == 202
+    waits = stack.client()
+    waits.send(http.request())
+    wait_until(lambda: waiting(ingress) == 1, "the next call waits for another one")
+    fresh = stack.server()
+    fresh.script(serve(lambda request, conn: http.reply(body=b"new")))
+    stack.start_shim(ingress, server=fresh, function="hello")
+    assert assert_answer(waits.read_response()).body == b"new"
+    gate.set()
+    assert assert_answer(client.read_response()).body == b"old"
+    for _ in range(5):
+        assert assert_answer(stack.ask()).body == b"new"
+    assert assert_answer(other.ask("GET", "/")).body == b"old"
+    assert "draining" not in shim.log
+
+
+EXEC_ROW = re.compile(r"^\| .* \| `(\[\"sh\", .*\])` \|$", re.M)
+EXEC_SAYS = [
+    ["docker compose up -d --no-recreate --scale web=2 web"],
+    ["docker service scale --detach web=2"],
+    ["kubectl scale deployment/web --replicas=2"],
+    ["systemctl start web@1", "systemctl start web@2",
+     *(f"systemctl stop --no-block web@{i}" for i in range(3, 10))]]
+
+
+def test_the_commands_of_the_documentation(stack, tmp_path):
+    """Each does what its line says, with programs that only write down how they were called."""
+    told = tmp_path / "told"
+    for name in ("docker", "kubectl", "systemctl"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"{told}.$PORTHOLE_FUNCTION"\n')
+        (tmp_path / name).chmod(0o755)
+    rows = EXEC_ROW.findall((ROOT / "docs/scaling.md").read_text())
+    assert len(rows) == len(EXEC_SAYS)
+    path = stack.folder / "config.json"
+    write(path, {f"f{i}": {"min_containers": 2, "launcher": {"exec": json.loads(row)}}
+                 for i, row in enumerate(rows)})
+    ingress = stack.start_ingress("--config", str(path),
+                                  env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    for i, words in enumerate(EXEC_SAYS):
+        said = tmp_path / f"told.f{i}"
+        wait_until(lambda: said.exists() and said.read_text().splitlines() == words, words)
+    assert "scale command failed" not in ingress.log
 
 
 @pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not here")
