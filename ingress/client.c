@@ -239,6 +239,7 @@ struct scope_parts {
 	size_t headers_count;
 	ProtobufCBinaryData target;
 	char *root_path; /* borrowed; NULL: none */
+	bool secure; /* the client came by TLS, to a proxy that is trusted */
 	bool has_addresses;
 	Porthole__Address client;
 	Porthole__Address server;
@@ -315,6 +316,8 @@ send_http_scope(
 	event.http = &scope;
 	scope.http_version = (char *)(uintptr_t)(head->minor_version ? "1.1" : "1.0");
 	set_bytes(&scope.method, head->method, head->method_bytes);
+	if (parts->secure)
+		scope.scheme = (char *)(uintptr_t)"https";
 	scope.target = parts->target;
 	if (parts->root_path)
 		scope.root_path = parts->root_path;
@@ -343,7 +346,7 @@ send_websocket_scope(struct exchange *exchange, struct scope_parts *parts)
 	event.kind_case = PORTHOLE__EVENT__KIND_WEBSOCKET;
 	event.websocket = &scope;
 	scope.http_version = (char *)(uintptr_t)"1.1";
-	scope.scheme = (char *)(uintptr_t)"ws";
+	scope.scheme = (char *)(uintptr_t)(parts->secure ? "wss" : "ws");
 	scope.target = parts->target;
 	if (parts->root_path)
 		scope.root_path = parts->root_path;
@@ -385,7 +388,11 @@ send_scope(struct client *client, const struct request_head *head,
 		list[i] = &headers[i];
 	}
 
-	struct scope_parts parts = { .headers = list, .headers_count = count };
+	struct scope_parts parts = {
+		.headers = list,
+		.headers_count = count,
+		.secure = client->trusted && forward_is_secure(fields, count),
+	};
 
 	fill_parts(client, head, scratch + FORWARD_SCRATCH_BYTES, &parts);
 	if (exchange->websocket)

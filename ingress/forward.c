@@ -221,6 +221,28 @@ forward_request(const struct field *fields, size_t count,
 	return used;
 }
 
+static bool
+value_is(const struct field *field, const char *text)
+{
+	return field->value_bytes == strlen(text) &&
+	       strncasecmp(field->value, text, field->value_bytes) == 0;
+}
+
+bool
+forward_is_secure(const struct field *fields, size_t count)
+{
+	const struct field *proto = NULL;
+
+	for (size_t i = 0; i < count; i++) {
+		if (!field_is(&fields[i], "X-Forwarded-Proto"))
+			continue;
+		if (proto)
+			return false; /* whichever of them is meant */
+		proto = &fields[i];
+	}
+	return proto && (value_is(proto, "https") || value_is(proto, "wss"));
+}
+
 size_t
 forward_response(const struct field *fields, size_t count, struct field *out)
 {

@@ -40,6 +40,10 @@ struct forward_origin {
 size_t forward_request(const struct field *fields, size_t count,
     const struct forward_origin *origin, struct field *out, char *scratch);
 
+/* Do the fields that forward_request let through say that the client came by TLS: one
+ * X-Forwarded-Proto, which says https or wss? */
+bool forward_is_secure(const struct field *fields, size_t count);
+
 /* Filters a response's fields: hop-by-hop ones, Porthole-*, X-Request-Id (ours is added
  * by the front) and Content-Length (framing is the front's) stay behind. */
 size_t forward_response(const struct field *fields, size_t count, struct field *out);

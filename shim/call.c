@@ -466,13 +466,6 @@ call_on_event(struct call *call, const Porthole__Event *event, struct payload *p
 	}
 }
 
-/* Has it become a WebSocket? */
-static bool
-is_open(const struct call *call)
-{
-	return call->websocket && call->websocket->open;
-}
-
 /* ---- writing */
 
 static size_t
@@ -581,7 +574,7 @@ call_write(struct call *call)
 	if (call->state == CALL_OVER || !connection || !connection->connected ||
 	    call->write_broken)
 		return;
-	if (is_open(call)) {
+	if (websocket_call_is_open(call)) {
 		websocket_call_write(call);
 		return;
 	}
@@ -917,7 +910,7 @@ on_readable(struct backend_connection *connection)
 	struct call *call = connection->user_arg;
 	char *scratch = relay_scratch(call->relay);
 
-	if (is_open(call)) {
+	if (websocket_call_is_open(call)) {
 		websocket_call_on_readable(call);
 		return;
 	}
@@ -945,7 +938,7 @@ call_on_room(struct call *call)
 {
 	if (call->state == CALL_OVER || !call->connection)
 		return;
-	if (is_open(call)) {
+	if (websocket_call_is_open(call)) {
 		websocket_call_on_room(call);
 		return;
 	}

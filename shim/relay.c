@@ -497,6 +497,17 @@ relay_set_starting(struct relay *relay)
 
 /* Every call, or only those in doubt, fails with how the command ended, or with what was
  * seen of it. */
+/* A WebSocket can be told what a container that ends as it should is to it. */
+static void
+fail_call(struct relay *relay, struct call *call, const char *text)
+{
+	if (relay->exited && relay->reason.asked && websocket_call_is_open(call))
+		websocket_call_restart(call);
+	else
+		call_fail(call, PORTHOLE__CALL_FAILED__REASON__CONTAINER_EXITED, text,
+		    false);
+}
+
 static void
 fail_calls(struct relay *relay, bool in_doubt_only, const char *text)
 {
@@ -509,9 +520,7 @@ fail_calls(struct relay *relay, bool in_doubt_only, const char *text)
 			if (in_doubt_only && !CALL_OF(call)->in_doubt)
 				continue;
 			if (text)
-				call_fail(CALL_OF(call),
-				    PORTHOLE__CALL_FAILED__REASON__CONTAINER_EXITED, text,
-				    false);
+				fail_call(relay, CALL_OF(call), text);
 			else
 				call_settle(CALL_OF(call));
 		}
@@ -544,6 +553,20 @@ relay_fail_calls(struct relay *relay)
 	fail_calls(relay, false, relay->exit_text);
 }
 
+void
+relay_close_websockets(struct relay *relay)
+{
+	struct uplink *uplink;
+
+	DL_FOREACH(relay->uplinks, uplink) {
+		struct link_call *call, *next;
+
+		HASH_ITER(hh, uplink->link.calls, call, next)
+			if (websocket_call_is_open(CALL_OF(call)))
+				websocket_call_restart(CALL_OF(call));
+	}
+}
+
 static void
 on_doubt_over(uv_timer_t *timer)
 {
@@ -560,7 +583,8 @@ relay_doubt(struct relay *relay)
 	if (relay->exited)
 		uv_timer_start(&relay->doubt, on_doubt_over, 0, 0);
 	else if (!uv_is_active((uv_handle_t *)&relay->doubt))
-		uv_timer_start(&relay->doubt, on_doubt_over, RELAY_DOUBT_MS, 0);
+		uv_timer_start(&relay->doubt, on_doubt_over,
+		    relay->draining ? RELAY_DOUBT_DRAINING_MS : RELAY_DOUBT_MS, 0);
 	return true;
 }
 

@@ -36,6 +36,8 @@ struct relay_ops {
 /* A server that dies closes its connections before the news of its death comes: calls that
  * it cut off wait for them this long. */
 #define RELAY_DOUBT_MS 50
+/* While it drains: what closes connections then is most likely about to end. */
+#define RELAY_DOUBT_DRAINING_MS 1000
 
 /* config and backend are borrowed. */
 struct relay *relay_new(uv_loop_t *loop, const struct shim_config *config,
@@ -61,6 +63,9 @@ void relay_set_starting(struct relay *relay);
 
 /* Ends every call: the command has ended, as relay_say_exit was told. */
 void relay_fail_calls(struct relay *relay);
+
+/* Closes every open WebSocket with 1012: nobody else will. */
+void relay_close_websockets(struct relay *relay);
 
 /* Says goodbye and closes all links; on_closed when the loop has let go of everything. */
 void relay_stop(struct relay *relay, void (*on_closed)(void *arg), void *arg);

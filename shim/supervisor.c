@@ -132,6 +132,9 @@ on_grace_over(uv_timer_t *timer)
 
 	log_event(LOG_WARN, "calls are cut off: the grace period is over",
 	    log_uint("calls", relay_calls(s->relay)));
+	/* A command closes its own. */
+	if (s->child.state == CHILD_IDLE)
+		relay_close_websockets(s->relay);
 	end_command(s);
 }
 
@@ -376,6 +379,7 @@ on_command_exit(void *arg, int status)
 	struct exit_reason reason;
 
 	exit_reason_make(&reason, status, oom_watch_look(&s->oom_watch));
+	reason.asked = s->asked_to_end && !reason.out_of_memory;
 	if (s->has_stderr_pipe)
 		stderr_pipe_read(&s->stderr_pipe); /* before what we say of it */
 	/* A command that we ended has ended well. */

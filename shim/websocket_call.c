@@ -260,6 +260,25 @@ look_at_end(struct call *call)
 	}
 }
 
+bool
+websocket_call_is_open(const struct call *call)
+{
+	return call->websocket && call->websocket->open;
+}
+
+void
+websocket_call_restart(struct call *call)
+{
+	static const char reason[] = "the container stops";
+
+	websocket_pipe_close(
+	    &call->websocket->pipe, WEBSOCKET_RESTART, reason, strlen(reason), true);
+	if (call->connection)
+		write_once(call);
+	send_close(call, WEBSOCKET_RESTART, reason, strlen(reason));
+	call_end(call);
+}
+
 /* The server's end of the connection, without a close. */
 static void
 on_end_of_stream(struct call *call)

@@ -49,6 +49,12 @@ void websocket_call_on_room(struct call *call);
 void websocket_call_on_readable(struct call *call);
 void websocket_call_write(struct call *call);
 
+/* Is the call an open WebSocket? */
+bool websocket_call_is_open(const struct call *call);
+/* Closes an open one on both sides, with 1012, and ends the call: the container stops as
+ * it was asked to. */
+void websocket_call_restart(struct call *call);
+
 /* Ends calls whose server does not answer the close. */
 void websocket_calls_tick(struct websocket_call *closing, int64_t now_ms);
 

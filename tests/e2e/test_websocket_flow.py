@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import time
 
@@ -10,7 +12,7 @@ import pytest
 
 from harness.check import assert_error
 from harness.deadline import wait_until
-from harness.stack import SANITIZED
+from harness.stack import SANITIZED, free_port
 from harness.websocket import (BINARY, CLOSE, PING, PONG, TEXT, close_frame, echo, frame, frames_of,
                                handshake, head, read_frame, read_message, serve_websocket, upgrade)
 
@@ -173,6 +175,65 @@ def test_a_container_that_dies_closes_with_1011(pair, server):
     pair.shim.kill()
     got = read_frame(client, 20)
     assert (got.opcode, got.code, got.reason) == (CLOSE, 1011, b"container_lost")
+
+
+def test_a_drained_shim_closes_with_1012(stack, server):
+    """One that has started no command: nobody else would."""
+    told: list = []
+    server.script(record_closes(told))
+    stack.pair(server, shim_flags=["--grace", "1"])
+    client = stack.client()
+    upgrade(client)
+    stack.shim.signal(signal.SIGTERM)
+    got = read_frame(client)
+    assert (got.opcode, got.code, got.reason) == (CLOSE, 1012, b"the container stops")
+    client.send(close_frame(1012))
+    client.expect_closed()
+    wait_until(lambda: told, "the server hears of it")
+    assert told == [(1012, b"the container stops")]
+    stack.shim.expect_exit(0)
+
+
+LEAVES = """
+import asyncio, os, signal, sys
+from websockets.asyncio.server import serve
+async def handle(ws):
+    async for message in ws:
+        await ws.send(str(os.getpid()))
+async def main():
+    async with serve(handle, "127.0.0.1", int(sys.argv[1])) as server:
+        await server.serve_forever()
+if sys.argv[2] == "closes":
+    async def run():
+        task = asyncio.ensure_future(main())
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        await asyncio.gather(task, return_exceptions=True)
+    asyncio.run(run())
+else:
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("how, number, code", [("closes", signal.SIGTERM, 1001),
+                                               ("leaves", signal.SIGTERM, 1012),
+                                               ("leaves", signal.SIGKILL, 1011)])
+def test_a_command_that_ends(stack, how, number, code):
+    """As it was asked to, with a close of its own or without one; or as it was not."""
+    port = free_port()
+    stack.ingress = stack.start_ingress()
+    shim = stack.start_shim(stack.ingress, "--grace", "1", "--port", str(port),
+                            command=[sys.executable, "-c", LEAVES, str(port), how])
+    client = stack.client()
+    upgrade(client)
+    client.send(frame(TEXT, b"x"))
+    pid = int(read_message(client)[1])
+    if number == signal.SIGKILL:
+        os.kill(pid, number)
+    else:
+        shim.signal(number)
+    got = read_frame(client, 20)
+    assert (got.opcode, got.code) == (CLOSE, code)
+    shim.expect_exit(137 if number == signal.SIGKILL else 0)
 
 
 def test_a_drained_ingress_closes_with_1012(stack, server):

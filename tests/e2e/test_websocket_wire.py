@@ -6,6 +6,7 @@ import pytest
 
 from harness.check import assert_answer, assert_error
 from harness.deadline import wait_until
+from harness.http import request
 from harness.stack import Stack
 from harness.websocket import (CLOSE, CONTINUATION, TEXT, close_frame, echo, frame, frames_of,
                                handshake, read_frame, read_message, serve_websocket, upgrade)
@@ -61,6 +62,24 @@ def test_the_scope_says_what_the_client_sent(shim):
     assert scope.client.host == "127.0.0.1"
     assert scope.context.request_id
     client.close()
+
+
+@pytest.mark.parametrize("trusted, proto, schemes", [
+    ("127.0.0.0/8", b"https", ("wss", "https")), ("127.0.0.0/8", b"wss", ("wss", "https")),
+    ("127.0.0.0/8", b"http", ("ws", "")), ("127.0.0.0/8", None, ("ws", "")),
+    ("192.0.2.0/24", b"https", ("ws", "")), ("192.0.2.0/24", b"wss", ("ws", ""))])
+def test_the_scheme_behind_a_proxy_that_ends_tls(stack, pb, trusted, proto, schemes):
+    stack.ingress = stack.start_ingress("--trusted-proxies", trusted)
+    shim = stack.scripted_shim(pb)
+    shim.stack = stack
+    fields = [(b"X-Forwarded-Proto", proto)] if proto else []
+    client, _, scope = ask(shim, fields=fields)
+    client.close()
+    other = stack.client()
+    other.send(request(fields=fields))
+    assert (scope.scheme, shim.next_event("http").http.scheme) == schemes
+    believed = proto if proto and trusted.startswith("127.") else b"http"
+    assert (b"X-Forwarded-Proto", believed) in fields_of(scope.headers)
 
 
 def test_everything_in_one_batch(shim):

@@ -190,6 +190,36 @@ test_of_a_trusted_proxy(void **state)
 }
 
 static void
+test_what_says_that_a_client_came_by_tls(void **state)
+{
+	static const struct {
+		const char *in;
+		bool secure;
+	} cases[] = {
+		{ "X-Forwarded-Proto: https\n", true },
+		{ "x-forwarded-proto: WSS\n", true },
+		{ "A: 1\nX-Forwarded-Proto: https\nB: 2\n", true },
+		{ "", false },
+		{ "X-Forwarded-Proto: \n", false },
+		{ "X-Forwarded-Proto: http\n", false },
+		{ "X-Forwarded-Proto: httpss\n", false },
+		{ "X-Forwarded-Protos: https\n", false },
+		{ "X-Forwarded-Proto: https, http\n", false },
+		{ "X-Forwarded-Proto: https\nX-Forwarded-Proto: https\n", false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char *lines = strdup(cases[i].in);
+		struct field fields[FIELDS_MAX];
+		size_t count = parse(lines, fields);
+
+		assert_int_equal(forward_is_secure(fields, count), cases[i].secure);
+		free(lines);
+	}
+}
+
+static void
 test_the_longest_list_of_addresses_fits(void **state)
 {
 	static const size_t lengths[] = { FORWARD_SCRATCH_BYTES - 8 - 2,
@@ -376,6 +406,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_of_a_request),
 		cmocka_unit_test(test_of_a_trusted_proxy),
+		cmocka_unit_test(test_what_says_that_a_client_came_by_tls),
 		cmocka_unit_test(test_the_longest_list_of_addresses_fits),
 		cmocka_unit_test(test_the_host_of_an_absolute_target),
 		cmocka_unit_test(test_without_address_or_host),
