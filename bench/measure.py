@@ -194,14 +194,16 @@ def first_line(*command: str) -> str:
     return done.stdout.splitlines()[0] if done.stdout else "?"
 
 
-def heading(build: Path, command: str, rounds: int, seconds: float | None = None) -> str:
+def heading(build: Path, command: str, rounds: int, seconds: float | None = None,
+            peers: bool = True) -> str:
+    """What was run, where, when; with peers, also what Porthole is compared with."""
     model = [x for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x]
     system = [x for x in Path("/etc/os-release").read_text().splitlines()
               if x.startswith("PRETTY_NAME=")]
     commit = first_line("git", "-C", str(ROOT), "describe", "--always", "--dirty")
     rows = [
-        ("command", f"`{command}`: {rounds} rounds{f' of {seconds:g} s each' if seconds else ''}, "
-                    "interleaved"),
+        ("command", f"`{command}`: {rounds} rounds{f' of {seconds:g} s each' if seconds else ''}"
+                    + (", interleaved" if peers else "")),
         ("when", time.strftime("%Y-%m-%d")),
         ("machine", f"{os.cpu_count()} CPUs, "
                     f"{model[0].split(':')[1].strip() if model else platform.machine()}"),
@@ -209,9 +211,10 @@ def heading(build: Path, command: str, rounds: int, seconds: float | None = None
                    f"{system[0].split('=')[1].strip(chr(34)) if system else '?'}"),
         ("Porthole", f"{first_line(str(build / 'ingress/porthole-ingress'), '--version')}, "
                      f"commit {commit}"),
-        ("nginx, wrk", f"{first_line('nginx', '-v').split('/')[-1]}, "
-                       f"{first_line('wrk', '-v').split('[')[0].strip()}"),
     ]
+    if peers:
+        rows.append(("nginx, wrk", f"{first_line('nginx', '-v').split('/')[-1]}, "
+                                   f"{first_line('wrk', '-v').split('[')[0].strip()}"))
     return "\n".join(["| | |", "|---|---|"] + [f"| {a} | {b} |" for a, b in rows]) + "\n"
 
 
