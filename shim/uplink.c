@@ -496,24 +496,29 @@ go_on(struct uplink *uplink, const Porthole__Welcome *welcome)
 	    log_uint("calls", HASH_COUNT(uplink->link.calls)), log_int("after_ms", ms));
 }
 
-static const char *
-welcome_is_wrong(const struct uplink *uplink, const Porthole__Welcome *welcome)
-{
-	if (welcome->version != PROTOCOL_VERSION ||
-	    welcome->initial_credit < STREAM_WINDOW_BYTES_INITIAL)
-		return "its WELCOME cannot be understood";
-	if (welcome->resumed && !uplink->registered)
-		return "its WELCOME resumes what was not registered";
-	return NULL;
-}
-
-/* An ingress that does not say a token, or not of this length, cannot be resumed. */
+/* An ingress that does not say a token or an epoch, or not of this length, has none. */
 static void
 copy_bytes(uint8_t *out, size_t bytes, const ProtobufCBinaryData *said)
 {
 	memset(out, 0, bytes);
 	if (said->len == bytes)
 		memcpy(out, said->data, bytes);
+}
+
+static const char *
+welcome_is_wrong(const struct uplink *uplink, const Porthole__Welcome *welcome)
+{
+	uint8_t epoch[INGRESS_EPOCH_BYTES];
+
+	copy_bytes(epoch, sizeof(epoch), &welcome->ingress_epoch);
+	if (welcome->version != PROTOCOL_VERSION ||
+	    welcome->initial_credit < STREAM_WINDOW_BYTES_INITIAL)
+		return "its WELCOME cannot be understood";
+	if (welcome->resumed && !uplink->registered)
+		return "its WELCOME resumes what was not registered";
+	if (welcome->resumed && memcmp(epoch, uplink->epoch, sizeof(epoch)) != 0)
+		return "its WELCOME resumes the calls of another ingress";
+	return NULL;
 }
 
 static void
