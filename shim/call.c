@@ -402,6 +402,10 @@ on_request(struct call *call, const Porthole__HttpRequest *request,
 	const char *wrong = NULL;
 
 	call->request_whole = !request->more_body;
+	/* Refused: it goes to another container, if the ingress still holds the whole of it.
+	 * Credit would bring more than it can hold. */
+	if (call->state == CALL_OVER && !call->has_slot)
+		return;
 	if (call->state == CALL_OVER || call->write_broken) {
 		link_call_consume(&call->link_call, cost_bytes);
 		relay_touch(call->relay);

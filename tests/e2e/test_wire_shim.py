@@ -289,6 +289,25 @@ def test_a_call_that_takes_no_slot(stack, server, pb):
     peer.tell_done(*calls)
 
 
+def test_a_call_that_is_refused_gets_no_credit_for_more(stack, server, pb):
+    """The ingress has to hold the whole of it, for another container."""
+    release = server.gate()
+    server.script(serve(lambda request, conn: release.wait(20) and http.reply(body=b"held")))
+    peer = stack.scripted_ingress(pb)
+    stack.start_shim(peer.endpoint, *settings.concurrency(1), server=server)
+    first = peer.ask()
+    server.next_request()
+    call = peer.new_call()
+    peer.send(peer.scope(call, b"POST", fields=[(b"Content-Length", b"100000")], framing="LENGTH"),
+              *(peer.request(call, b"x" * 4000, more_body=True) for _ in range(7)))
+    assert failure_of(peer, call).reason == pb.CallFailed.BUSY
+    peer.round_trip()
+    state = peer.calls[call].state
+    assert state is None or state.credit <= 32768 + 1024, state
+    release.set()
+    assert peer.read_answer(first)[1] == b"held"
+
+
 def limit_descriptors(pid: int, count: int) -> None:
     """So many and no more, from now on; the hard limit stays."""
     subprocess.run(["prlimit", f"--pid={pid}", f"--nofile={count}:"], check=True)
