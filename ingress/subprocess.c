@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "ingress/warden.h"
 #include "proto/base/alloc.h"
 
 /* Bytes read of one's output before others have their turn. */
@@ -36,7 +37,31 @@ struct subprocesses {
 	uv_signal_t sigchld;
 	struct subprocess *first;
 	size_t count;
+	int warden; /* -1: there is none, nothing was started yet, or it is gone */
 };
+
+/* ---- the warden */
+
+static void
+tell_warden(struct subprocesses *all, pid_t group, bool lives)
+{
+	if (all->warden < 0 || warden_tell(all->warden, group, lives))
+		return;
+	close(all->warden); /* somebody killed it: the next start makes another one */
+	all->warden = -1;
+}
+
+static void
+guard(struct subprocesses *all, pid_t group)
+{
+	tell_warden(all, group, true);
+	if (all->warden >= 0)
+		return;
+	all->warden = warden_start();
+	tell_warden(all, group, true);
+	for (const struct subprocess *at = all->first; at; at = at->next)
+		tell_warden(all, at->pid, true);
+}
 
 /* ---- output */
 
@@ -129,6 +154,7 @@ static void
 finish(struct subprocess *subprocess, int status)
 {
 	kill(-subprocess->pid, SIGKILL); /* what it left behind */
+	tell_warden(subprocess->all, subprocess->pid, false);
 	read_output(subprocess);
 	if (subprocess->line_bytes > 0)
 		say_line(subprocess);
@@ -336,6 +362,7 @@ subprocess_start(
 	subprocess->output = pipes.output[0];
 	pipes.output[0] = -1;
 	pipes_close(&pipes);
+	guard(all, pid);
 	uv_poll_init(all->loop, &subprocess->poll, subprocess->output);
 	subprocess->poll.data = subprocess;
 	uv_poll_start(&subprocess->poll, UV_READABLE, on_output);
@@ -355,6 +382,7 @@ subprocesses_new(uv_loop_t *loop)
 	struct subprocesses *all = xcalloc(1, sizeof(*all));
 
 	all->loop = loop;
+	all->warden = -1;
 	uv_signal_init(loop, &all->sigchld);
 	all->sigchld.data = all;
 	uv_signal_start(&all->sigchld, on_sigchld, SIGCHLD);
@@ -379,10 +407,13 @@ subprocesses_free(struct subprocesses *all)
 		while (waitpid(subprocess->pid, NULL, 0) < 0 && errno == EINTR)
 			;
 		kill(-subprocess->pid, SIGKILL); /* who was born meanwhile */
+		tell_warden(all, subprocess->pid, false);
 		close_output(subprocess);
 		unlist(subprocess);
 		uv_close((uv_handle_t *)&subprocess->poll, on_closed);
 	}
+	if (all->warden >= 0)
+		close(all->warden); /* it has nothing to end, and ends */
 	uv_signal_stop(&all->sigchld);
 	uv_close((uv_handle_t *)&all->sigchld, on_closed);
 }

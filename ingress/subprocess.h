@@ -4,8 +4,8 @@
  * Each runs in a process group of its own, without a shell, with an empty signal mask,
  * and with no descriptors but standard input (what it is given, else nothing), and
  * output and error, which come here line by line.  It gets SIGTERM when the ingress is
- * gone, however it went.  When its first process has ended, what is left of its group
- * is killed.
+ * gone, however it went; the rest of its group gets it then by warden.h.  When its first
+ * process has ended, what is left of its group is killed.
  *
  * This owns SIGCHLD: uv_spawn must not be used beside it.
  */

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -189,6 +190,20 @@ def test_kill_9_of_containers_under_load(stack):
     assert set(statuses) == {200}
 
 
+def test_the_own_zone_comes_first(stack, server):
+    """Calls leave the zone when it has nobody."""
+    ingress = stack.ingress = stack.start_ingress("--zone", "near")
+    shims = {}
+    for zone in ("far", "near"):
+        target = server if zone == "far" else stack.server()
+        target.script(serve(lambda request, conn, zone=zone: http.reply(body=zone.encode())))
+        shims[zone] = stack.start_shim(ingress, "--zone", zone, server=target)
+    wait_until(lambda: scale_of(ingress, "default")["containers_ready"] == 2, "both are ready")
+    assert {assert_answer(stack.ask()).body for _ in range(12)} == {b"near"}
+    shims["near"].stop()
+    assert assert_answer(stack.ask()).body == b"far"
+
+
 def test_everything_of_a_client_meets_one_container(stack):
     serverless(stack, {"hello": hello(min_containers=3, max_containers=3, target_concurrency=1,
                                       affinity={"cookie": "sid"})})
@@ -273,8 +288,13 @@ def test_reload_under_load(stack):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_behind(stack, number):
-    ingress = serverless(stack, {"hello": hello(min_containers=2, max_containers=2)})
+@pytest.mark.parametrize("launched", ["itself", "by a shell"])
+def test_nothing_is_left_behind(stack, number, launched):
+    process = PROCESS
+    if launched == "by a shell":
+        process = ["/bin/sh", "-c", shlex.join(PROCESS) + "; exit $?"]
+    ingress = serverless(stack, {"hello": hello(min_containers=2, max_containers=2,
+                                                launcher={"process": process})})
     wait_until(lambda: ingress.log.count("msg=\"container ready\"") == 2, "two are ready")
     below = descendants(ingress.pid)
     assert len(below) >= 4
@@ -283,6 +303,9 @@ def test_nothing_is_left_behind(stack, number):
     else:
         ingress.signal(number)
         ingress.expect_exit(0)
+        # They had the time to end by themselves.  A shell does not wait for its own.
+        assert launched != "itself" or len(re.findall(r'msg="container ended".* how="exited with status 0"',
+                              ingress.log)) == 2
     wait_until(lambda: not any(is_alive(pid) for pid in below), "they are gone")
 
 

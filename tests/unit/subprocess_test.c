@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <uv.h>
@@ -111,6 +112,46 @@ shell(struct seen *seen, const char *script, const char *input)
 	assert_non_null(subprocess);
 	free(environment);
 	return subprocess;
+}
+
+/* 0: there is none.  Of the children of this process's only thread. */
+static pid_t
+child_named(const char *name)
+{
+	char path[64], text[64];
+	FILE *children = fopen("/proc/thread-self/children", "re");
+	pid_t found = 0;
+	int pid;
+
+	assert_non_null(children);
+	while (!found && fscanf(children, "%d", &pid) == 1) {
+		snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+		FILE *comm = fopen(path, "re");
+
+		if (comm && fgets(text, sizeof(text), comm) &&
+		    strncmp(text, name, strlen(name)) == 0)
+			found = pid;
+		if (comm)
+			fclose(comm);
+	}
+	fclose(children);
+	return found;
+}
+
+/* It has its name a moment after it has begun. */
+static pid_t
+wait_child_named(const char *name)
+{
+	static const struct timespec pause = { 0, 1000000 };
+	pid_t pid = 0;
+
+	for (int i = 0; i < PATIENCE_MS && !pid; i++) {
+		pid = child_named(name);
+		if (!pid)
+			nanosleep(&pause, NULL);
+	}
+	assert_true(pid > 0);
+	return pid;
 }
 
 static void
@@ -233,12 +274,11 @@ test_long_lines_and_much_output(void **state)
 }
 
 /* SIGTERM reaches it when the one who started it is killed; as an orphan it comes to
- * us. */
-static void
-test_it_hears_of_our_end(void **state)
+ * us.  Returns its status when all are gone. */
+static int
+status_after_our_end(const char *script)
 {
-	(void)state;
-	int ends[2], status;
+	int ends[2], status, its = -1;
 	char byte;
 
 	assert_int_equal(pipe(ends), 0);
@@ -248,9 +288,7 @@ test_it_hears_of_our_end(void **state)
 		struct seen seen;
 
 		open_seen(&seen);
-		shell(&seen,
-		    "trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done",
-		    NULL);
+		shell(&seen, script, NULL);
 		run_until(&seen, 1, "ready|");
 		assert_int_equal(write(ends[1], "r", 1), 1);
 		for (;;)
@@ -259,12 +297,60 @@ test_it_hears_of_our_end(void **state)
 	assert_int_equal(read(ends[0], &byte, 1), 1);
 	kill(pid, SIGKILL);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
-	/* Its own sleeps, which are orphans too, end by SIGTERM or as they would. */
-	do {
-		assert_true(waitpid(-1, &status, 0) > 0);
-	} while (!WIFEXITED(status) || WEXITSTATUS(status) != 9);
+	/* The warden and sleeps, which are orphans too, end with 0, or by the signal. */
+	while (waitpid(-1, &status, 0) > 0)
+		if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
+			its = WEXITSTATUS(status);
+	assert_int_equal(errno, ECHILD);
 	close(ends[0]);
 	close(ends[1]);
+	return its;
+}
+
+static void
+test_it_hears_of_our_end(void **state)
+{
+	(void)state;
+	assert_int_equal(
+	    status_after_our_end(
+		"n=0; trap 'n=$((n + 1))' TERM; echo ready; while [ $n = 0 ]; do sleep "
+		"0.01; done; sleep 0.2; exit $((8 + n))"),
+	    9); /* once: a second signal would cut it short */
+}
+
+/* What a shell has started would go on when the shell ends. */
+static void
+test_its_group_hears_of_our_end(void **state)
+{
+	(void)state;
+	assert_int_equal(status_after_our_end(
+		"sh -c 'trap \"exit 9\" TERM; echo ready; exec >/dev/null 2>&1; "
+		"while :; do sleep 0.01; done' & wait"),
+	    9);
+}
+
+/* One that was killed is replaced with the next start, and told of all. */
+static void
+test_a_warden_that_was_killed(void **state)
+{
+	(void)state;
+	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+	struct seen seen;
+	int status;
+
+	open_seen(&seen);
+	shell(&seen, "echo one; sleep 1000", NULL);
+	run_until(&seen, 1, "one|");
+	pid_t warden = wait_child_named("porthole-warden");
+	kill(warden, SIGKILL);
+	assert_int_equal(waitpid(warden, &status, 0), warden);
+	shell(&seen, "echo two", NULL);
+	run_until(&seen, 1, "two|");
+	pid_t other = wait_child_named("porthole-warden");
+	assert_true(other != warden);
+	close_seen(&seen);
+	assert_int_equal(waitpid(other, &status, 0), other);
+	assert_int_equal(status, 0);
 }
 
 static void
@@ -314,6 +400,8 @@ main(void)
 		cmocka_unit_test(test_the_end_kills_what_runs),
 		cmocka_unit_test(test_long_lines_and_much_output),
 		cmocka_unit_test(test_it_hears_of_our_end),
+		cmocka_unit_test(test_its_group_hears_of_our_end),
+		cmocka_unit_test(test_a_warden_that_was_killed),
 		cmocka_unit_test(test_it_has_no_descriptor_of_ours),
 		cmocka_unit_test(test_the_environment),
 	};
