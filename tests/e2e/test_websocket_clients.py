@@ -1,27 +1,35 @@
-"""Clients that people have: Node's ws, socket.io, Jupyter's, and a browser."""
+"""Clients that people have: Node's ws, socket.io, Jupyter's, and a browser; with TLS, too."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import socket
+import ssl
+import subprocess
 import sys
 import uuid
+from pathlib import Path
 from typing import Iterator
 
 import pytest
 from websockets.asyncio.client import connect
 
+from harness.deadline import wait_until
 from harness.node import SCRIPTS, find_browser, need_node, node_environment, run_node
 from harness.stack import Stack, free_port
 
 PAGE = """<!doctype html><meta charset="utf-8"><title></title>
 <script>
 const found = [];
-const socket = new WebSocket("ws://" + location.host + "/socket", ["v1", "v2"]);
+const url = new URL("/socket", location.href);
+url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+const socket = new WebSocket(url, ["v1", "v2"]);
 socket.binaryType = "arraybuffer";
 socket.onopen = () => {
   found.push(["open", socket.protocol, socket.extensions]);
-  socket.send("caf\\u00e9 " + "x".repeat(100000));
+  socket.send("caf\u00e9 " + "x".repeat(100000));
 };
 socket.onmessage = ({ data }) => {
   if (typeof data === "string") {
@@ -39,40 +47,85 @@ socket.onclose = event => {
 </script>
 """
 
+# Uvicorn believes X-Forwarded-Proto of 127.0.0.1.
 SERVER = """
-import sys
-from aiohttp import web, WSMsgType
-async def page(request):
-    return web.Response(text=open("page.html").read(), content_type="text/html")
-async def echo(request):
-    ws = web.WebSocketResponse(protocols=("v2",), max_msg_size=0)
-    await ws.prepare(request)
-    async for message in ws:
-        if message.type == WSMsgType.TEXT:
-            await ws.send_str(message.data)
-        else:
-            await ws.send_bytes(message.data)
-    return ws
-app = web.Application()
-app.add_routes([web.get("/", page), web.get("/socket", echo)])
-web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None)
+page = open("page.html", "rb").read()
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200,
+                    "headers": [(b"content-type", b"text/html")]})
+        await send({"type": "http.response.body", "body": page})
+    elif scope["type"] == "websocket":
+        await send({"type": "websocket.accept", "subprotocol": "v2",
+                    "headers": [(b"x-scheme", scope["scheme"].encode())]})
+        await receive()
+        while (event := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": event.get("text"),
+                        "bytes": event.get("bytes")})
+"""
+
+# A proxy that ends TLS, as it is written everywhere.
+PROXY = """
+daemon off; master_process off; error_log stderr; pid {folder}/nginx.pid;
+events {{ worker_connections 64; }}
+http {{
+  access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p;
+  fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  map $http_upgrade $connection_upgrade {{ default upgrade; "" close; }}
+  server {{
+    listen 127.0.0.1:{port} ssl;
+    ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
+    location / {{
+      proxy_pass http://127.0.0.1:{ingress};
+      proxy_http_version 1.1;
+      proxy_set_header Host $http_host;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $connection_upgrade;
+      proxy_set_header X-Forwarded-Proto $scheme;
+    }}
+  }}
+}}
 """
 
 
 @pytest.fixture(scope="module")
 def echoing(tmp_path_factory) -> Iterator[Stack]:
-    """A page and an echo at /socket."""
+    """A page, and an echo at /socket."""
     folder = tmp_path_factory.mktemp("clients")
-    (folder / "server.py").write_text(SERVER)
+    (folder / "app.py").write_text(SERVER)
     (folder / "page.html").write_text(PAGE)
     stack, port = Stack(folder), free_port()
     try:
-        stack.ingress = stack.start_ingress()
+        stack.ingress = stack.start_ingress("--trusted-proxies", "127.0.0.1")
         stack.start_shim(stack.ingress, "--port", str(port), command=[
-            "sh", "-c", 'cd "$0" && exec "$@"', str(folder), sys.executable, "server.py", str(port)])
+            "sh", "-c", 'cd "$0" && exec "$@"', str(folder),
+            sys.executable, "-m", "uvicorn", "app:app", "--port", str(port)])
         yield stack
     finally:
         stack.close()
+
+
+@pytest.fixture(scope="module")
+def by_tls(echoing) -> tuple[str, Path]:
+    """The same by way of a proxy: its address and its certificate."""
+    nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+    if not nginx or not shutil.which("openssl"):
+        pytest.skip("there is no nginx, or no openssl")
+    folder, port = echoing.folder, free_port()
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                    "-nodes", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+                    "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
+                   check=True, capture_output=True)
+    (folder / "nginx.conf").write_text(PROXY.format(folder=folder, port=port,
+                                                    ingress=echoing.ingress.port))
+    proxy = echoing.run("nginx", [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf")])
+    wait_until(lambda: is_open(port) or proxy.process.poll() is not None, "the proxy accepts")
+    return f"localhost:{port}", folder / "cert.pem"
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_nodes_ws(echoing):
@@ -83,12 +136,36 @@ def test_nodes_ws(echoing):
     assert found["squeezed"] == {**end, "extensions": "permessage-deflate"}
 
 
-def test_a_page_in_a_browser(echoing):
-    found = run_node("browser.js", find_browser(), "socket",
-                     f"http://127.0.0.1:{echoing.ingress.port}/")
+def assert_page_works(url: str) -> None:
+    found = run_node("browser.js", find_browser(), "socket", url)
     assert found[0][:2] == ["open", "v2"] and found[0][2].startswith("permessage-deflate")
     assert found[1:] == [["text", 100005, "caf\u00e9 "], ["binary", 70000, True],
                          ["close", 4001, "enough", True]]
+
+
+def test_a_page_in_a_browser(echoing):
+    assert_page_works(f"http://127.0.0.1:{echoing.ingress.port}/")
+
+
+def test_a_page_in_a_browser_by_tls(by_tls):
+    assert_page_works(f"https://{by_tls[0]}/")
+
+
+def scheme_at(url: str, **more: object) -> str:
+    async def talk():
+        async with asyncio.timeout(20), connect(url, subprotocols=["v2"], **more) as ws:
+            await ws.send("hello")
+            assert await ws.recv() == "hello"
+            return ws.response.headers["X-Scheme"]
+
+    return asyncio.run(talk())
+
+
+def test_the_server_knows_of_tls(echoing, by_tls):
+    address, certificate = by_tls
+    trust = ssl.create_default_context(cafile=certificate)
+    assert scheme_at(f"wss://{address}/socket", ssl=trust) == "wss"
+    assert scheme_at(f"ws://127.0.0.1:{echoing.ingress.port}/socket") == "ws"
 
 
 def test_socket_io_by_polling_then_upgraded(stack, tmp_path):

@@ -12,17 +12,24 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from harness.client import Client
 from harness.node import need_node, node_environment
 from harness.stack import Stack, free_port
+from harness.websocket import TEXT, close_frame, frame, read_message, upgrade
 
 WEBSOCKETS = """
 import asyncio, sys
 from websockets.asyncio.server import serve
+from websockets.exceptions import ConnectionClosed
 async def handle(ws):
     if ws.request.path == "/close":
         await ws.close(4000, "as asked")
-    async for message in ws:
-        await ws.send(message)
+    try:
+        async for message in ws:
+            await ws.send(message)
+    except ConnectionClosed:
+        pass
+    print(f"code of {ws.request.path} {ws.close_code}", flush=True)
 def refuse(connection, request):
     if request.path == "/refuse":
         return connection.respond(403, "not here")
@@ -48,6 +55,7 @@ async def app(scope, receive, send):
         return
     while (event := await receive())["type"] == "websocket.receive":
         await send({"type": "websocket.send", "text": event.get("text"), "bytes": event.get("bytes")})
+    print(f"code of {scope['path']} {event['code']}", flush=True)
 """
 
 AIOHTTP = """
@@ -66,6 +74,7 @@ async def handle(request):
             await ws.send_str(message.data)
         elif message.type == WSMsgType.BINARY:
             await ws.send_bytes(message.data)
+    print(f"code of {request.path} {ws.close_code}", flush=True)
     return ws
 app = web.Application()
 app.add_routes([web.get("/{any:.*}", handle)])
@@ -88,6 +97,8 @@ class Handle(WebSocketHandler):
             self.close(4000, "as asked")
     def on_message(self, message):
         return self.write_message(message, binary=isinstance(message, bytes))
+    def on_close(self):
+        print(f"code of {self.request.path} {self.close_code}", flush=True)
 async def main():
     Application([("/.*", Handle)], websocket_max_message_size=1 << 30).listen(
         int(sys.argv[1]), "127.0.0.1")
@@ -104,6 +115,7 @@ const server = new WebSocketServer({
 });
 server.on("connection", (socket, request) => {
   socket.on("error", console.error);
+  socket.on("close", code => console.log(`code of ${request.url} ${code}`));
   if (request.url === "/close")
     socket.close(4000, "as asked");
   socket.on("message", (data, binary) => socket.send(data, { binary }));
@@ -119,6 +131,7 @@ def uvicorn(library: str) -> list[str]:
 KINDS = {
     "websockets": ({"server.py": WEBSOCKETS}, [sys.executable, "server.py"]),
     "uvicorn-websockets": ({"app.py": ASGI}, uvicorn("websockets-sansio")),
+    "uvicorn-websockets-legacy": ({"app.py": ASGI}, uvicorn("websockets")),
     "uvicorn-wsproto": ({"app.py": ASGI}, uvicorn("wsproto")),
     "aiohttp": ({"server.py": AIOHTTP}, [sys.executable, "server.py"]),
     "tornado": ({"server.py": TORNADO}, [sys.executable, "server.py"]),
@@ -141,6 +154,7 @@ def real(request, tmp_path_factory) -> Iterator[Stack]:
         stack.shim = stack.start_shim(
             stack.ingress, "--port", str(port), env=node_environment(), command=[
                 "sh", "-c", 'cd "$0" && exec "$@"', str(folder), *argv, str(port)])
+        stack.kind, stack.port = request.param, port
         yield stack
     finally:
         stack.close()
@@ -224,6 +238,29 @@ def test_the_clients_close(real):
         return ws.close_code, ws.close_reason
 
     assert run(real, talk) == (4001, "mine")
+
+
+LAST = {"4001": close_frame(4001, b"mine"), "1005": close_frame(), "1006": b""}
+# Those that tell 1005 and 1006 apart.
+EXACT = {"websockets", "uvicorn-websockets-legacy", "node-ws"}
+
+
+@pytest.mark.parametrize("code", LAST)
+def test_the_code_that_the_server_sees(real, code):
+    """1005: the client's close has none; 1006: the client has left without one.  Each server
+    sees what it would without Porthole."""
+
+    def seen(client: Client, path: str) -> str:
+        with client:
+            upgrade(client, path.encode())
+            client.send(frame(TEXT, b"hello"))
+            assert read_message(client) == (TEXT, b"hello")
+            client.send(LAST[code])
+        return real.shim.wait_log(rf"code of {path} (\w+)")[1]
+
+    alone = seen(Client(("127.0.0.1", real.port)), f"/alone-{code}")
+    assert seen(real.ingress.client(), f"/behind-{code}") == alone
+    assert alone == code or real.kind not in EXACT
 
 
 def test_a_refusal(real):
