@@ -199,9 +199,7 @@ gateway_route(struct gateway *gateway, struct exchange *exchange,
 		exchange->function_uses = &exchange->function->uses;
 		exchange->function->uses++;
 	}
-	if (gateway->draining)
-		gateway_fail(gateway, exchange, ERROR_DRAINING, "this gateway is stopping");
-	else if (!exchange->function)
+	if (!exchange->function)
 		gateway_fail(gateway, exchange, error,
 		    error == ERROR_NO_CONTAINER
 		        ? "no container has registered with this gateway yet"
@@ -253,6 +251,11 @@ gateway_submit(struct gateway *gateway, struct exchange *exchange)
 			function_scale(function);
 		break;
 	case SCHEDULER_WAITING:
+		if (gateway->draining) {
+			gateway_fail(gateway, exchange, ERROR_DRAINING,
+			    "this gateway is stopping, and no container is free for the call");
+			break;
+		}
 		exchange->cold = scaler_count(&function->scaler).ready == 0;
 		function_scale(function);
 		break;

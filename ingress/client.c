@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "ingress/account.h"
@@ -447,7 +448,7 @@ begin(struct client *client)
 	client->head_since_ms = 0;
 	client->input_ms = client->output_ms = front_now_ms(front);
 	client->handled = client->responding = client->close_after = client->unframed = false;
-	client->keep_alive = head->keep_alive && !front_is_draining(front);
+	client->keep_alive = head->keep_alive && front_is_ready(front);
 	client->http_1_0 = head->minor_version == 0;
 	client->wants_continue = head->expect_continue;
 	client->continue_ms = 0;
@@ -949,6 +950,34 @@ takes_interim(struct client *client, unsigned status)
 
 /* ---- deadlines */
 
+/* Has something come that was not read yet? */
+static bool
+has_input(const struct client *client)
+{
+	int bytes = 0;
+
+	return client->input_waits || buf_bytes(&client->input) > 0 ||
+	    (ioctl(client->fd, FIONREAD, &bytes) == 0 && bytes > 0);
+}
+
+void
+client_drain(struct client *client)
+{
+	if (client->state == CLIENT_IDLE && !client->head_since_ms && client->requests > 0 &&
+	    !has_input(client))
+		client_close(client, "the gateway stops");
+}
+
+static int64_t
+idle_timeout_ms(const struct client *client)
+{
+	const struct ingress_config *config = front_config(client->front);
+
+	if (front_is_draining(client->front))
+		return CLIENT_DRAIN_MS;
+	return client->requests ? config->keep_alive_timeout_ms : config->head_timeout_ms;
+}
+
 static void
 tick_idle(struct client *client, int64_t now_ms)
 {
@@ -962,8 +991,7 @@ tick_idle(struct client *client, int64_t now_ms)
 			 * socket to what comes would send RST after the answer. */
 			client->late_ms = now_ms;
 		}
-	} else if (now_ms - client->idle_since_ms >=
-	    (client->requests ? config->keep_alive_timeout_ms : config->head_timeout_ms))
+	} else if (now_ms - client->idle_since_ms >= idle_timeout_ms(client))
 		client_close(client, "idle");
 }
 

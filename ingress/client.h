@@ -39,6 +39,8 @@ struct MHD_Response;
 /* How long a client that expects 100 waits for the server to say it, or to refuse, before
  * we do: servers need not (RFC 9110 section 10.1.1). */
 #define CLIENT_CONTINUE_MS 1000
+/* The gateway stops: how long a new connection may take to send its request, ms. */
+#define CLIENT_DRAIN_MS 1000
 /* Bytes read from a socket in one go. */
 #define CLIENT_READ_BYTES (64 * 1024)
 /* Interim answers that wait for the socket; their credit bounds them before this does. */
@@ -130,6 +132,9 @@ void client_close(struct client *client, const char *why);
 /* The answer will not be whole.  Where only the end of the connection could tell that, it
  * is a reset: a plain end would look like that of a whole answer. */
 void client_break_answer(struct client *client);
+
+/* The gateway stops: an idle connection is closed, unless a request has come already, or its first one is still to come. */
+void client_drain(struct client *client);
 
 /* Deadlines. */
 void client_tick(struct client *client, int64_t now_ms);

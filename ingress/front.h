@@ -52,11 +52,13 @@ bool front_turn(struct front *front, int64_t now_ms);
 void front_tick(struct front *front, int64_t now_ms);
 /* The configuration has other values now: new requests go by them. */
 void front_reload(struct front *front);
-/* Idle connections close, others after their response. */
+/* Idle connections close, others after their response: also one whose first request
+ * comes within CLIENT_DRAIN_MS of its connecting. */
 void front_drain(struct front *front);
 /* Closes WebSockets, 1012: their grace is over. */
 void front_restart_websockets(struct front *front);
-/* What /.porthole/readyz says from now on; true at first. */
+/* What /.porthole/readyz says from now on; true at first.  False: connections end with
+ * their next response, so that few are idle when they are closed. */
 void front_set_ready(struct front *front, bool ready);
 /* Has every connection ended? */
 bool front_is_drained(const struct front *front);

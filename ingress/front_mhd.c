@@ -448,7 +448,7 @@ respond(struct client *client)
 	if (client->shown != client_shown_kind(client))
 		return move(client, client->lane->large); /* to be shown this request */
 	/* What is left of the request will not be read in time. */
-	client->close_after = !exchange->request_whole || client->front->draining;
+	client->close_after = !exchange->request_whole || client->front->unready;
 	if (!is_error && response_needs_raw(exchange))
 		return exchange->answer.whole ? respond_raw(client) : wait_for_more(client);
 	if (!is_error && !client->lane->large && response_needs_large_pool(exchange))
@@ -879,7 +879,7 @@ respond_direct(struct front *front, struct client *client)
 		/* What came before was not told of. */
 		client->input_waits = true;
 	}
-	client->close_after = front->draining;
+	client->close_after = front->unready;
 	client->responding = true;
 	client->output_ms = front->now_ms;
 	switch (response_write_direct(client, &front->head)) {
@@ -973,8 +973,7 @@ front_drain(struct front *front)
 {
 	front->draining = true;
 	for (struct client *client = front->clients; client; client = client->next)
-		if (client->state == CLIENT_IDLE && !client->head_since_ms)
-			client_close(client, "the gateway stops");
+		client_drain(client);
 }
 
 static size_t

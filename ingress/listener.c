@@ -35,13 +35,9 @@ pause_listening(struct listener *listener)
 }
 
 static void
-on_acceptable(uv_poll_t *poll, int status, int events)
+accept_some(struct listener *listener, int count)
 {
-	struct listener *listener = poll->data;
-
-	(void)status;
-	(void)events;
-	for (int i = 0; i < ACCEPTS_MAX; i++) {
+	for (int i = 0; i < count; i++) {
 		struct sockaddr_storage address;
 		socklen_t bytes = sizeof(address);
 		int one = 1;
@@ -67,6 +63,20 @@ on_acceptable(uv_poll_t *poll, int status, int events)
 			(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 		front_add(listener->front, fd, &address, bytes);
 	}
+}
+
+static void
+on_acceptable(uv_poll_t *poll, int status, int events)
+{
+	(void)status;
+	(void)events;
+	accept_some(poll->data, ACCEPTS_MAX);
+}
+
+void
+listener_accept_all(struct listener *listener)
+{
+	accept_some(listener, LISTEN_BACKLOG);
 }
 
 static void

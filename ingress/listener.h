@@ -25,6 +25,8 @@ struct listener;
 struct listener *listener_new(uv_loop_t *loop, struct front *front,
     const struct address *address, const char **out_text);
 /* A unix socket's path is removed. */
+/* Whoever has connected before now is let in: to be closed out here is to fail. */
+void listener_accept_all(struct listener *listener);
 void listener_free(struct listener *listener);
 
 /* The real address, with its port. */

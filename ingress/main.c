@@ -156,8 +156,10 @@ close_down(struct program *program)
 {
 	program->closing = true;
 	program->drain_until_ms = now_ms(program) + program->config.drain_timeout_ms;
-	for (size_t i = 0; i < program->listeners_count; i++)
+	for (size_t i = 0; i < program->listeners_count; i++) {
+		listener_accept_all(program->listeners[i]);
 		listener_free(program->listeners[i]);
+	}
 	program->listeners_count = 0;
 	gateway_drain(program->gateway);
 	front_drain(program->front);

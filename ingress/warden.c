@@ -104,7 +104,7 @@ keep_watch(struct group *items)
 	ssize_t n;
 
 	do {
-		n = recv(LINE_FD, &word, sizeof(word), 0);
+		n = read(LINE_FD, &word, sizeof(word));
 		if (n == (ssize_t)sizeof(word))
 			take_word(&groups, &word);
 	} while (n > 0 || (n < 0 && errno == EINTR));

@@ -138,10 +138,11 @@ def test_idle_timeout_in_the_middle_of_an_answer(stack, server):
     assert b"0\r\n\r\n" not in client.expect_closed()
 
 
-def test_draining(pair, server):
-    """While the last call is answered, a new one on an old connection is told so."""
+def test_draining(stack, server):
+    """While the last call is answered, a new one on an old connection is told so: it would wait."""
     release = server.gate()
     server.script(serve(lambda request, conn: release.wait(20) and http.reply(body=b"done")))
+    pair = stack.pair(server, shim_flags=settings.concurrency(1))
     busy, other = pair.client(), pair.client()
     busy.send(http.request())
     server.next_request()

@@ -87,6 +87,21 @@ def test_a_call_that_waited_for_its_container_was_cold(stack, server):
     assert not line_of(stack.ingress, assert_answer(client.ask()))["cold"]
 
 
+def test_a_call_that_waited_for_room_was_not_cold(stack, server):
+    gate = server.gate()
+    server.script(serve(lambda request, conn: gate.wait(30) and http.reply()))
+    stack.pair(server, shim_flags=settings.concurrency(1), function="hello")
+    clients = [stack.client() for _ in range(2)]
+    for client in clients:
+        client.send(http.request())
+    wait_until(lambda: metric(stack.ingress, "porthole_waiting", 'function="hello"') == 1,
+               "one waits")
+    gate.set()
+    seen = [line_of(stack.ingress, assert_answer(client.read_response())) for client in clients]
+    assert [line["cold"] for line in seen] == [False, False]
+    assert sum(line["wait_ms"] > 0 for line in seen) == 1
+
+
 def test_a_line_for_a_websocket(pair, server):
     server.script(serve_websocket(echo))
     client = pair.client()

@@ -28,10 +28,13 @@ http {{
     upstream gateways {{
         server unix:{folder}/one.http max_fails=0;
         server unix:{folder}/two.http max_fails=0;
+        keepalive 16;
     }}
     server {{
         listen unix:{folder}/nginx.http;
-        location / {{ proxy_pass http://gateways; }}
+        location / {{
+            proxy_pass http://gateways; proxy_http_version 1.1; proxy_set_header Connection "";
+        }}
     }}
 }}
 """
@@ -129,14 +132,14 @@ def test_restarted_in_turn_under_load(stack, server):
         try:
             with Client(str(folder / "nginx.http")) as client:
                 while not stop.is_set():
-                    statuses.append(client.ask("GET", "/", seconds=30).status)
+                    statuses.append(client.ask("POST", "/", body=b"x", seconds=30).status)
         except BaseException as error:  # noqa: BLE001 - told by the main thread
             broken.append(error)
 
-    threads = [threading.Thread(target=load) for _ in range(4)]
+    threads = [threading.Thread(target=load) for _ in range(12)]
     for thread in threads:
         thread.start()
-    for name in ("one", "two", "one"):
+    for name in ("one", "two") * 3:
         before = len(statuses)
         wait_until(lambda: len(statuses) > before + 50 or broken, "calls are answered")
         gateways[name].signal(signal.SIGTERM)
