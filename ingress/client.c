@@ -153,15 +153,23 @@ refuse(struct client *client, enum error_code error, const char *reason)
 	client->state = CLIENT_CLOSING;
 }
 
-void
-client_break_answer(struct client *client)
+/* What the socket holds is gone, too. */
+static void
+reset(struct client *client)
 {
 	static const struct sockaddr nobody = { .sa_family = AF_UNSPEC };
 
 	/* connect(2): "may dissolve the association by connecting to an address with
 	 * sa_family set to AF_UNSPEC", which for TCP is a reset.  There is none elsewhere. */
-	if (client->responding && client->unframed && client->port)
+	if (client->port)
 		(void)connect(client->fd, &nobody, sizeof(nobody));
+}
+
+void
+client_break_answer(struct client *client)
+{
+	if (client->responding && client->unframed)
+		reset(client);
 }
 
 void
@@ -1040,6 +1048,7 @@ tick_output(struct client *client, int64_t now_ms)
 		return;
 	log_event(LOG_INFO, "client_stalled", log_str("remote", client->address),
 	    log_str("request_id", client->exchange ? client->exchange->request_id : NULL));
+	reset(client); /* a mere end would wait in the kernel, behind all that is not taken */
 	client_close(client, "client_stalled");
 }
 

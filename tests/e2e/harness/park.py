@@ -15,6 +15,7 @@ from .deadline import wait_until
 from .peer import Address
 
 READ_BYTES = 1 << 16
+BLOCK = b"x" * READ_BYTES
 BACKLOG = 4096
 # At the same time: fewer than any listener's backlog.
 CONNECTING_MAX = 200
@@ -30,15 +31,18 @@ def need_descriptors(count: int) -> None:
 
 class ParkServer:
     """Answers at once, but for requests of /park/...: those wait until answer_all.  The answer
-    to /begin/BYTES is one chunk of so many, and its end comes with end_begun.
+    to /begin/BYTES is one chunk of so many, and its end comes with end_begun; to /length/BYTES
+    it has that length, as fast as it is taken.  A POST is never answered, its body thrown away.
 
-    Stands in a Stack as a RawServer does.  Bodies are not for it."""
+    Stands in a Stack as a RawServer does."""
 
     def __init__(self) -> None:
         self.path = None
         self.held: dict[socket.socket, bytes] = {}  # and their targets
         self.begun: list[socket.socket] = []
+        self.bodies: set[socket.socket] = set()
         self.errors: list[str] = []
+        self._left: dict[socket.socket, int] = {}  # of answers with a length
         self._lock = threading.Lock()
         self._connections: dict[int, socket.socket] = {}
         self._epoll = select.epoll()
@@ -53,11 +57,13 @@ class ParkServer:
 
     def _run(self) -> None:
         while True:
-            for fd, _ in self._epoll.poll():
+            for fd, events in self._epoll.poll():
                 if fd == self._wake.fileno():
                     return
                 if fd == self.listener.fileno():
                     self._accept()
+                elif events & select.EPOLLOUT:
+                    self._pour(self._connections[fd])
                 else:
                     self._read(self._connections[fd])
 
@@ -78,10 +84,11 @@ class ParkServer:
             data = b""
         with self._lock:
             if not data:
-                self._epoll.unregister(sock)
-                self.held.pop(sock, None)
-                del self._connections[sock.fileno()]
-                sock.close()
+                self._forget(sock)
+            elif sock in self.bodies:
+                pass
+            elif data.startswith(b"POST ") and b"\r\n\r\n" in data:
+                self.bodies.add(sock)
             else:
                 self._take(sock, data)
 
@@ -94,8 +101,33 @@ class ParkServer:
             sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
                          + http.chunk(b"x" * int(target[7:])))
             self.begun.append(sock)
+        elif target.startswith(b"/length/"):
+            self._left[sock] = int(target[8:])
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+                         % self._left[sock])
+            self._epoll.modify(sock, select.EPOLLOUT)
         else:
             sock.sendall(http.reply(body=b"hello"))
+
+    def _forget(self, sock: socket.socket) -> None:
+        self._epoll.unregister(sock)
+        self.held.pop(sock, None)
+        self.bodies.discard(sock)
+        self._left.pop(sock, None)
+        del self._connections[sock.fileno()]
+        sock.close()
+
+    def _pour(self, sock: socket.socket) -> None:
+        try:
+            self._left[sock] -= sock.send(BLOCK[:self._left[sock]], socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._forget(sock)
+            return
+        if self._left[sock] == 0:
+            del self._left[sock]
+            self._epoll.modify(sock, select.EPOLLIN)
 
     def wait_held(self, count: int, seconds: float = 30.0) -> None:
         wait_until(lambda: len(self.held) == count,
