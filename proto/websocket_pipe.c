@@ -282,11 +282,16 @@ websocket_pipe_read(struct websocket_pipe *pipe, uint8_t *data, size_t bytes)
 void
 websocket_pipe_on_room(struct websocket_pipe *pipe)
 {
+	uint8_t nothing = 0;
+
 	if (pipe->end != WEBSOCKET_OPEN)
 		return;
-	/* Also with no bytes: the inflater may hold some. */
-	buf_consume(&pipe->unread,
-	    feed(pipe, (uint8_t *)buf_data(&pipe->unread), buf_bytes(&pipe->unread)));
+	/* Also with no bytes, which need a place: the inflater may hold some. */
+	if (buf_bytes(&pipe->unread) == 0)
+		feed(pipe, &nothing, 0);
+	else
+		buf_consume(&pipe->unread, feed(pipe, (uint8_t *)buf_data(&pipe->unread),
+					       buf_bytes(&pipe->unread)));
 	if (buf_bytes(&pipe->unread) == 0)
 		buf_done(&pipe->unread);
 	changed(pipe);
