@@ -442,6 +442,39 @@ read_body(struct arena *arena, struct span span)
 	return good ? body : NULL;
 }
 
+static Porthole__WebsocketMessage *
+read_message(struct arena *arena, struct span span)
+{
+	Porthole__WebsocketMessage *message = arena_alloc(arena, sizeof(*message));
+	uint64_t tag;
+	bool good = message != NULL;
+
+	if (good)
+		porthole__websocket_message__init(message);
+	while (good && span.at < span.end) {
+		if (!read_varint(&span, &tag))
+			return NULL;
+		switch (tag) {
+		case TAG(1, BYTES):
+			good = read_bytes(&span, &message->data);
+			break;
+		case TAG(2, VARINT):
+			good = read_varint(&span, &message->body_frame_bytes);
+			break;
+		case TAG(3, VARINT):
+			good = read_bool(&span, &message->text);
+			break;
+		case TAG(4, VARINT):
+			good = read_bool(&span, &message->more);
+			break;
+		default:
+			good = false;
+			break;
+		}
+	}
+	return good ? message : NULL;
+}
+
 /* ---- what a batch lists */
 
 static bool
@@ -474,6 +507,11 @@ read_event(struct arena *arena, struct span span, Porthole__Event *event)
 			event->kind_case = PORTHOLE__EVENT__KIND_HTTP_REQUEST;
 			good = READ_ONCE(span, event->http_request, read_request(arena, part));
 			break;
+		case TAG(9, BYTES):
+			event->kind_case = PORTHOLE__EVENT__KIND_WEBSOCKET_RECEIVE;
+			good = READ_ONCE(
+			    span, event->websocket_receive, read_message(arena, part));
+			break;
 		case TAG(21, BYTES):
 			event->kind_case = PORTHOLE__EVENT__KIND_HTTP_RESPONSE_START;
 			good = READ_ONCE(
@@ -483,6 +521,11 @@ read_event(struct arena *arena, struct span span, Porthole__Event *event)
 			event->kind_case = PORTHOLE__EVENT__KIND_HTTP_RESPONSE_BODY;
 			good =
 			    READ_ONCE(span, event->http_response_body, read_body(arena, part));
+			break;
+		case TAG(25, BYTES):
+			event->kind_case = PORTHOLE__EVENT__KIND_WEBSOCKET_SEND;
+			good =
+			    READ_ONCE(span, event->websocket_send, read_message(arena, part));
 			break;
 		default:
 			good = false;

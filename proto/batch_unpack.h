@@ -1,7 +1,7 @@
 /*
  * batch_unpack.h: reading a Batch, quickly where it matters.                      [pure]
  *
- * Nearly all that comes over a link are scopes, bodies, starts and states.  They are read
+ * Nearly all that comes over a link are scopes, bodies, starts, messages and states.  They are read
  * here by hand, into the structs that protobuf-c would make, with one allocation for a
  * list and without a copy of bytes: those point into the frame.  A batch with anything else
  * in it, unknown or odd, is given to protobuf-c as a whole, which then decides.

@@ -1,4 +1,4 @@
-/* kind_pack.c: scopes, bodies and starts, field by field in the order of asgi.proto. */
+/* kind_pack.c: scopes, bodies, starts and messages, field by field in the order of asgi.proto. */
 #include "proto/kind_pack.h"
 
 #include "proto/wire_bytes.h"
@@ -122,6 +122,15 @@ put_scope(struct sink *sink, const Porthole__HttpScope *scope)
 	PUT_MESSAGE(sink, 13, put_context, scope->context);
 }
 
+static void
+put_message(struct sink *sink, const Porthole__WebsocketMessage *message)
+{
+	put_bytes(sink, 1, &message->data);
+	put_number(sink, 2, message->body_frame_bytes);
+	put_number(sink, 3, message->text != 0);
+	put_number(sink, 4, message->more != 0);
+}
+
 /* false: this is not for here. */
 static bool
 put_kind(struct sink *sink, const Porthole__Event *event)
@@ -145,6 +154,12 @@ put_kind(struct sink *sink, const Porthole__Event *event)
 		put_bytes(sink, 1, &event->http_response_body->body);
 		put_number(sink, 2, event->http_response_body->body_frame_bytes);
 		put_number(sink, 3, event->http_response_body->more_body != 0);
+		return true;
+	case PORTHOLE__EVENT__KIND_WEBSOCKET_RECEIVE:
+		put_message(sink, event->websocket_receive);
+		return true;
+	case PORTHOLE__EVENT__KIND_WEBSOCKET_SEND:
+		put_message(sink, event->websocket_send);
 		return true;
 	default:
 		return false;

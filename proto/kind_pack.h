@@ -1,7 +1,7 @@
 /*
  * kind_pack.h: what an event holds, without its headers, packed by hand.          [pure]
  *
- * Only the kinds of which every call has one: the scope, bodies and the response's start.
+ * Only the kinds of which every call has one, or many: scope, bodies, start, messages.
  * What these have only seldom (TLS, state, extensions) and all other kinds are left to
  * protobuf-c, which takes a multiple of the time.
  */

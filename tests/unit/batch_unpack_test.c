@@ -78,9 +78,9 @@ static void
 test_what_comes_all_the_time(void **state)
 {
 	static uint64_t numbers[] = { 1, 300, 1ull << 40, UINT64_MAX };
-	struct built scope, request, start, body;
+	struct built scope, request, start, body, receive, send;
 	Porthole__Batch batch = PORTHOLE__BATCH__INIT;
-	Porthole__Event *events[4];
+	Porthole__Event *events[6];
 	Porthole__CallState states[2] = { PORTHOLE__CALL_STATE__INIT,
 		PORTHOLE__CALL_STATE__INIT };
 	Porthole__CallState *state_list[] = { &states[0], &states[1] };
@@ -116,11 +116,17 @@ test_what_comes_all_the_time(void **state)
 	start.of.start.trailers = 1;
 	events[3] = build(&body, "body");
 	body.of.body.body_frame_bytes = 1 << 20;
-	for (uint64_t i = 0; i < 4; i++) {
+	events[4] = build(&receive, "receive");
+	receive.of.message.data = bytes_of("hello");
+	receive.of.message.text = 1;
+	events[5] = build(&send, "send");
+	send.of.message.body_frame_bytes = 1 << 20;
+	send.of.message.more = 1;
+	for (uint64_t i = 0; i < 6; i++) {
 		events[i]->call = UINT64_MAX - i;
 		events[i]->sequence = 127 + i;
 	}
-	batch.n_events = 4;
+	batch.n_events = 6;
 	batch.events = events;
 	states[0].call = 7;
 	states[0].next = 3;

@@ -208,6 +208,15 @@ test_bodies(void **state)
 		set_headers(&built, 2);
 		built.of.request.body_frame_bytes = bytes << 20;
 		check_packed(&built, 1, 9);
+		build(&built, "receive");
+		built.of.message.data =
+		    (ProtobufCBinaryData){ bytes, (uint8_t *)long_value };
+		built.of.message.text = 1;
+		check_packed(&built, 1, 9);
+		build(&built, "send");
+		built.of.message.body_frame_bytes = bytes << 20;
+		built.of.message.more = 1;
+		check_packed(&built, 1, 9);
 	}
 }
 
