@@ -266,6 +266,22 @@ def test_a_drained_ingress_goes_on_within_its_grace(stack, server):
     stack.ingress.expect_exit(0)
 
 
+def test_an_open_one_counts_as_a_connection(stack, server):
+    server.script(serve_websocket(echo))
+    stack.pair(server, ["--connections-max", "1"])
+    first = stack.client()
+    upgrade(first)
+    second = stack.client()
+    second.send(handshake())
+    for _ in range(20):
+        first.send(frame(TEXT, b"alone"))
+        assert read_message(first) == (TEXT, b"alone")
+    assert second.sock_peek() == b""
+    first.send(close_frame(1000))
+    assert read_frame(first).code == 1000
+    assert second.read_head().status == 101
+
+
 # ---- deadlines
 
 def test_no_deadline_of_a_request_ends_it(stack, server):
