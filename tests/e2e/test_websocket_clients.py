@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -18,7 +20,8 @@ from websockets.asyncio.client import connect
 
 from harness.deadline import wait_until
 from harness.node import SCRIPTS, find_browser, need_node, node_environment, run_node
-from harness.stack import Stack, free_port
+from harness.program import descendants
+from harness.stack import Shim, Stack, free_port
 
 PAGE = """<!doctype html><meta charset="utf-8"><title></title>
 <script>
@@ -168,8 +171,9 @@ def test_the_server_knows_of_tls(echoing, by_tls):
     assert scheme_at(f"ws://127.0.0.1:{echoing.ingress.port}/socket") == "ws"
 
 
-def test_socket_io_by_polling_then_upgraded(stack, tmp_path):
-    """Its sessions are in one process's memory: with two containers it needs affinity."""
+@pytest.fixture
+def rooms(stack, tmp_path) -> Stack:
+    """socket.io's sessions are in one process's memory: with two containers it needs affinity."""
     need_node()
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"functions": {"io": {"affinity": {"cookie": "container"}}}}))
@@ -178,10 +182,28 @@ def test_socket_io_by_polling_then_upgraded(stack, tmp_path):
         port = free_port()
         stack.start_shim(stack.ingress, "--port", str(port), function="io", env=node_environment(),
                          command=["node", str(SCRIPTS / "socketio_server.js"), str(port)])
-    guests = run_node("socketio_client.js", f"http://127.0.0.1:{stack.ingress.port}", "12")["guests"]
+    return stack
+
+
+def test_socket_io_by_polling_then_upgraded(rooms):
+    guests = run_node("socketio_client.js", f"http://127.0.0.1:{rooms.ingress.port}", "12")["guests"]
     assert len(guests) == 12
     assert all((guest["first"], guest["last"]) == ("polling", "websocket") for guest in guests)
     assert len({guest["pid"] for guest in guests}) == 2
+
+
+def test_socket_io_comes_back_to_another_container(rooms):
+    guest = rooms.run("guest", ["node", str(SCRIPTS / "socketio_survivor.js"),
+                                f"http://127.0.0.1:{rooms.ingress.port}"])
+    first = int(guest.wait_log(r'"pid":(\d+)')[1])
+    shims = [program for program in rooms.programs if isinstance(program, Shim)]
+    (shim,) = (shim for shim in shims if first in descendants(shim.pid))
+    before = len(guest.log)
+    os.kill(first, signal.SIGKILL)
+    second = int(guest.wait_log(r'"pid":(\d+)', 20, before)[1])
+    guest.expect_exit(0)
+    shim.expect_exit(137)
+    assert second != first
 
 
 @pytest.mark.slow
