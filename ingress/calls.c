@@ -275,8 +275,9 @@ void
 gateway_touch(struct gateway *gateway, struct exchange *exchange)
 {
 	if (exchange->call.out.keep &&
-	    exchange->call.out.kept_bytes >
-	        (uint64_t)gateway->config->retry_buffer_bytes_max)
+	    (exchange->call.out.kept_bytes >
+	            (uint64_t)gateway->config->retry_buffer_bytes_max ||
+	        stream_out_kept_events(&exchange->call.out) > RETRY_EVENTS_MAX))
 		stream_out_stop_keeping(&exchange->call.out);
 	exchange->progress_ms = gateway->now_ms;
 	if (exchange->scheduled.lane)

@@ -66,6 +66,8 @@ exchange_send_body(struct exchange *exchange, const void *data, size_t bytes,
 	Porthole__HttpRequest request = PORTHOLE__HTTP_REQUEST__INIT;
 
 	assert(!exchange->request_whole);
+	if (!payload && !last && stream_out_extend(&exchange->call.out, data, bytes))
+		return;
 	event.kind_case = PORTHOLE__EVENT__KIND_HTTP_REQUEST;
 	event.http_request = &request;
 	request.more_body = !last;
@@ -220,14 +222,35 @@ exchange_answer_has_body(const struct exchange *exchange)
 	return !exchange->head_request && status != 204 && status != 304;
 }
 
+/* A body that comes in crumbs: how much of it one piece has room for. */
+#define PIECE_ROOM_BYTES 128
+
+static bool
+extend_piece(struct answer *answer, const ProtobufCBinaryData *data, uint64_t cost_bytes)
+{
+	struct answer_piece *piece = answer->last;
+
+	if (!piece || piece->payload || piece->room_bytes - piece->bytes < data->len)
+		return false;
+	memcpy(piece->inline_bytes + piece->bytes, data->data, data->len);
+	piece->bytes += data->len;
+	piece->cost_bytes += cost_bytes;
+	return true;
+}
+
 static void
 keep_piece(struct answer *answer, const Porthole__HttpBody *body, struct payload *payload,
     uint64_t cost_bytes)
 {
 	size_t inline_bytes = payload ? 0 : body->body.len;
-	struct answer_piece *piece = xmalloc(sizeof(*piece) + inline_bytes);
+	size_t room_bytes =
+	    inline_bytes > PIECE_ROOM_BYTES ? inline_bytes : PIECE_ROOM_BYTES;
 
+	if (!payload && extend_piece(answer, &body->body, cost_bytes))
+		return;
+	struct answer_piece *piece = xmalloc(sizeof(*piece) + (payload ? 0 : room_bytes));
 	piece->next = NULL;
+	piece->room_bytes = payload ? 0 : room_bytes;
 	piece->payload = payload_ref(payload);
 	piece->bytes = payload ? payload->bytes : inline_bytes;
 	piece->cost_bytes = cost_bytes;

@@ -47,6 +47,7 @@ struct answer_piece {
 	struct answer_piece *next;
 	struct payload *payload; /* NULL: the bytes follow */
 	size_t bytes;
+	size_t room_bytes;   /* inline */
 	uint64_t cost_bytes; /* to be given back when it has been taken */
 	uint8_t inline_bytes[];
 };

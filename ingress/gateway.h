@@ -27,6 +27,9 @@ struct subprocesses;
 #define HELLO_TIMEOUT_MS 5000
 /* How often a call may be sent again. */
 #define CALL_ATTEMPTS_MAX 3
+/* Events of a request that are kept to be sent again, beside retry_buffer_bytes_max: one that
+ * comes in crumbs takes more memory than it has bytes. */
+#define RETRY_EVENTS_MAX 64
 
 /*
  * Binds the socket for shims.  config is borrowed and must outlive the gateway.

@@ -23,9 +23,12 @@
 #define BATCH_BYTES_TARGET (1024 * 1024)
 #define BATCH_PAYLOADS_MAX 256
 
-/* What unpacking one batch may take of memory: protobuf-c needs up to 50 bytes for
- * one byte of an empty submessage. */
-#define ARENA_BYTES_MAX (32 * 1024 * 1024)
+/* What unpacking one batch may take of memory: so much for each of its bytes beyond what
+ * any batch may take, and no more than this altogether.  An empty submessage of two bytes
+ * takes 64 and more; what an honest peer sends takes less than ten times its size. */
+#define ARENA_BYTES_PER_BYTE 40
+#define ARENA_BYTES_MIN      (128 * 1024)
+#define ARENA_BYTES_MAX      (32 * 1024 * 1024)
 
 /* Every event costs this much credit beside its fields and body, so that empty
  * events are bounded too. */

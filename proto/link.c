@@ -677,12 +677,25 @@ receive_batch(struct link *link, const Porthole__Batch *batch, struct payload *c
 		link->ops->on_goodbye(link->arg, link, batch->goodbye);
 }
 
+/* The memory that unpacking a frame of that size may take. */
+static size_t
+unpacked_bytes_max(size_t frame_bytes)
+{
+	size_t beyond_bytes = ARENA_BYTES_MAX - ARENA_BYTES_MIN;
+
+	if (frame_bytes < beyond_bytes / ARENA_BYTES_PER_BYTE)
+		beyond_bytes = frame_bytes * ARENA_BYTES_PER_BYTE;
+	return ARENA_BYTES_MIN + beyond_bytes;
+}
+
 int
 link_receive(struct link *link, const uint8_t *frame, size_t frame_bytes,
     struct payload *const *payloads, size_t payloads_count, const char **out_text)
 {
-	Porthole__Batch *batch = batch_unpack(link->arena, frame, frame_bytes);
 	int result = 0;
+
+	arena_limit(link->arena, unpacked_bytes_max(frame_bytes));
+	Porthole__Batch *batch = batch_unpack(link->arena, frame, frame_bytes);
 
 	if (!batch) {
 		*out_text = "a frame that is not a Batch, or one that is too large";

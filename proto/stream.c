@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "proto/base/alloc.h"
 #include "proto/event.h"
@@ -14,8 +15,13 @@
  * reader who has taken everything before has said enough credit for them. */
 #define KEPT_BODY_BYTES_MAX (STREAM_WINDOW_BYTES_INITIAL / 2)
 
+/* A body that comes in crumbs is put together up to this, while it is not sent. */
+#define EXTENDED_BODY_BYTES_MAX 1024
+
 /* Less is not worth acknowledging before it is consumed. */
 #define ACKNOWLEDGE_BYTES (64 * 1024)
+/* ... but for small events, of which the sender keeps more than they hold. */
+#define ACKNOWLEDGE_EVENTS 64
 
 void
 stream_out_init(struct stream_out *out, uint64_t credit_bytes)
@@ -89,6 +95,8 @@ pack(Porthole__Event *event, struct payload *payload)
 	packed->payload = payload_ref(payload);
 	packed->packed_bytes = packing.packed_bytes;
 	packed->call_offset = packing.call_offset;
+	packed->grows = event->kind_case == PORTHOLE__EVENT__KIND_HTTP_REQUEST &&
+	    event->http_request->more_body && !payload;
 	event_pack_write(&packing, packed->packed);
 	return packed;
 }
@@ -112,6 +120,51 @@ stream_out_append(struct stream_out *out, uint64_t call, Porthole__Event *event,
 		out->unsent = kept;
 	out->spent_bytes += kept->cost_bytes;
 	out->kept_bytes += kept->cost_bytes;
+}
+
+/* Puts another event in the place of the newest. */
+static void
+replace_newest(struct stream_out *out, struct stream_event *by)
+{
+	struct stream_event *old = out->tail, **place = &out->head;
+
+	while (*place != old)
+		place = &(*place)->next;
+	*place = out->tail = by;
+	if (out->unsent == old)
+		out->unsent = by;
+	out->spent_bytes += by->cost_bytes - old->cost_bytes;
+	out->kept_bytes += by->cost_bytes - old->cost_bytes;
+	free_event(old);
+}
+
+bool
+stream_out_extend(struct stream_out *out, const void *data, size_t bytes)
+{
+	struct stream_event *old = out->tail;
+	uint8_t body[EXTENDED_BODY_BYTES_MAX];
+
+	if (!out->unsent || !old->grows || bytes > sizeof(body) ||
+	    old->cost_bytes - EVENT_COST_BYTES > sizeof(body) - bytes)
+		return false;
+	Porthole__Batch *batch =
+	    porthole__batch__unpack(NULL, old->packed_bytes, old->packed);
+	assert(batch && batch->n_events == 1); /* we packed it */
+	ProtobufCBinaryData *was = &batch->events[0]->http_request->body, kept = *was;
+	memcpy(body, kept.data, kept.len);
+	memcpy(body + kept.len, data, bytes);
+	*was = (ProtobufCBinaryData){ kept.len + bytes, body };
+	struct stream_event *longer = pack(batch->events[0], NULL);
+	*was = kept;
+	porthole__batch__free_unpacked(batch, NULL);
+	replace_newest(out, longer);
+	return true;
+}
+
+uint64_t
+stream_out_kept_events(const struct stream_out *out)
+{
+	return out->head ? out->sequence - out->head->sequence : 0;
 }
 
 void
@@ -371,7 +424,8 @@ stream_in_has_news(const struct stream_in *in)
 	uint64_t received_bytes = in->received_bytes - in->told_received_bytes;
 
 	return stream_in_credit_bytes(in) >= in->told_credit_bytes + step_bytes ||
-	    (received_bytes >= step_bytes && received_bytes >= ACKNOWLEDGE_BYTES);
+	    (received_bytes >= step_bytes && received_bytes >= ACKNOWLEDGE_BYTES) ||
+	    in->next - in->told_next >= ACKNOWLEDGE_EVENTS;
 }
 
 void
@@ -380,6 +434,7 @@ stream_in_told(struct stream_in *in, int64_t now_us)
 	in->told_credit_bytes = stream_in_credit_bytes(in);
 	in->told_received_bytes = in->received_bytes;
 	in->told_consumed_bytes = in->consumed_bytes;
+	in->told_next = in->next;
 	in->told_us = now_us;
 	in->resized = false;
 }

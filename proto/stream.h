@@ -32,6 +32,7 @@ struct stream_event {
 	struct payload *payload; /* NULL, or the frame that follows */
 	size_t packed_bytes;
 	size_t call_offset;      /* where the call's number lies in packed */
+	bool grows;              /* stream_out_extend may put more into it */
 	uint8_t packed[];        /* as a field of Batch: tag, length, Event */
 };
 
@@ -69,6 +70,16 @@ bool stream_out_affords(const struct stream_out *out, uint64_t cost_bytes);
  */
 void stream_out_append(struct stream_out *out, uint64_t call, Porthole__Event *event,
     struct payload *payload);
+
+/*
+ * Puts bytes behind the body of the newest event, if that is an http.request with more to
+ * come that was not handed to the link yet and stays small: a body that comes in crumbs
+ * would cost a hundred bytes of memory for each.  Returns false, and does nothing, if not.
+ */
+bool stream_out_extend(struct stream_out *out, const void *data, size_t bytes);
+
+/* How many events are kept. */
+uint64_t stream_out_kept_events(const struct stream_out *out);
 
 /*
  * The peer said next and credit.  Older numbers than it said before are ignored.
@@ -126,6 +137,7 @@ struct stream_in {
 	uint64_t told_credit_bytes;
 	uint64_t told_received_bytes; /* received_bytes and consumed_bytes at that time */
 	uint64_t told_consumed_bytes;
+	uint64_t told_next;
 	int64_t told_us;
 	bool resized;                 /* since the credit was said last */
 	bool closed;                  /* nothing more comes */

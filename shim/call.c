@@ -168,13 +168,18 @@ call_settle(struct call *call)
 
 /* ---- the request */
 
+/* A body that comes in crumbs: how much of it one piece has room for. */
+#define PIECE_ROOM_BYTES 128
+
 static struct call_piece *
 add_piece(struct call *call, const void *data, size_t bytes, struct payload *payload)
 {
-	struct call_piece *piece = xcalloc(1, sizeof(*piece) + (payload ? 0 : bytes));
+	size_t room_bytes = bytes > PIECE_ROOM_BYTES ? bytes : PIECE_ROOM_BYTES;
+	struct call_piece *piece = xcalloc(1, sizeof(*piece) + (payload ? 0 : room_bytes));
 
 	piece->payload = payload_ref(payload);
 	piece->bytes = bytes;
+	piece->room_bytes = payload ? 0 : room_bytes;
 	if (!payload && bytes > 0)
 		memcpy(piece->inline_bytes, data, bytes);
 	if (call->last)
@@ -395,6 +400,33 @@ add_last_chunk(struct call *call, const Porthole__HttpRequest *request)
 }
 
 static void
+frame_piece(struct call *call, struct call_piece *piece)
+{
+	if (!call->chunked)
+		return;
+	piece->prefix_bytes = (size_t)snprintf(
+	    piece->prefix, sizeof(piece->prefix), "%zx\r\n", piece->bytes);
+	piece->chunk = true;
+}
+
+/* Puts body bytes behind those of the newest piece, if none of that is written yet. */
+static bool
+extend_piece(struct call *call, const void *data, size_t bytes, uint64_t cost_bytes)
+{
+	struct call_piece *piece = call->last;
+
+	if (!call->writing || (piece == call->writing && call->piece_written_bytes > 0) ||
+	    piece->payload || piece->room_bytes - piece->bytes < bytes)
+		return false;
+	memcpy(piece->inline_bytes + piece->bytes, data, bytes);
+	piece->bytes += bytes;
+	piece->cost_bytes += cost_bytes;
+	call->kept_bytes += bytes;
+	frame_piece(call, piece);
+	return true;
+}
+
+static void
 on_request(struct call *call, const Porthole__HttpRequest *request,
     struct payload *payload, uint64_t cost_bytes)
 {
@@ -421,16 +453,14 @@ on_request(struct call *call, const Porthole__HttpRequest *request,
 		return;
 	}
 	call->body_left_bytes -= call->chunked ? 0 : bytes;
-	if (bytes > 0) {
+	if (bytes > 0 && !payload && extend_piece(call, request->body.data, bytes, cost_bytes)) {
+		/* nothing more to do */
+	} else if (bytes > 0) {
 		struct call_piece *piece =
 		    add_piece(call, request->body.data, bytes, payload);
 
 		piece->cost_bytes = cost_bytes;
-		if (call->chunked) {
-			piece->prefix_bytes = (size_t)snprintf(
-			    piece->prefix, sizeof(piece->prefix), "%zx\r\n", bytes);
-			piece->chunk = true;
-		}
+		frame_piece(call, piece);
 	} else {
 		link_call_consume(&call->link_call, cost_bytes);
 		relay_touch(call->relay);

@@ -44,6 +44,7 @@ struct call_piece {
 	struct call_piece *next;
 	struct payload *payload; /* NULL: the bytes are inline */
 	size_t bytes;
+	size_t room_bytes; /* inline */
 	uint64_t cost_bytes;
 	size_t prefix_bytes;
 	char prefix[20]; /* the line before a chunk */

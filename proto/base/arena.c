@@ -55,6 +55,12 @@ arena_done(struct arena *arena)
 	arena->block = NULL;
 }
 
+void
+arena_limit(struct arena *arena, size_t bytes_max)
+{
+	arena->bytes_max = bytes_max;
+}
+
 void *
 arena_alloc(struct arena *arena, size_t bytes)
 {

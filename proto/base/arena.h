@@ -25,6 +25,9 @@ struct arena {
 void arena_init(struct arena *arena, size_t bytes_max);
 void arena_done(struct arena *arena);
 
+/* Another limit from now on. */
+void arena_limit(struct arena *arena, size_t bytes_max);
+
 /* Aligned for any object.  NULL beyond bytes_max. */
 void *arena_alloc(struct arena *arena, size_t bytes);
 void arena_reset(struct arena *arena);

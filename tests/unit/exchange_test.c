@@ -236,7 +236,12 @@ test_credit_goes_back_with_the_pieces(void **state)
 	struct stream_budget budget = { .bytes_max = 1 << 20 };
 	struct arena arena;
 	struct link link;
-	char out[8];
+	/* One that has no room for the next. */
+	char large[131], out[256];
+	const size_t large_bytes = sizeof(large) - 1;
+
+	memset(large, 'a', large_bytes);
+	large[large_bytes] = '\0';
 
 	arena_init(&arena, ARENA_BYTES_MAX);
 	link_init(&link, LINK_INGRESS, &no_ops, NULL, &arena, &budget);
@@ -244,17 +249,23 @@ test_credit_goes_back_with_the_pieces(void **state)
 	exchange_send_body(exchange, NULL, 0, NULL, true, NULL, 0);
 	link_call_attach(&exchange->call, &link, link_next_number(&link));
 	assert_null(start_with(exchange, 200, NULL));
-	assert_null(body_with(exchange, "abcd", NULL, true));
-	assert_null(body_with(exchange, "efgh", NULL, false));
+	assert_null(body_with(exchange, large, NULL, true));
+	assert_null(body_with(exchange, "efgh", NULL, true));
+	assert_null(body_with(exchange, "ij", NULL, false));
+	uint64_t first_bytes = EVENT_COST_BYTES + large_bytes;
+	uint64_t all_bytes = first_bytes + 2 * EVENT_COST_BYTES + 6;
 
-	assert_int_equal(exchange_take_body(exchange, out, 3), 3);
+	assert_int_equal(exchange_take_body(exchange, out, large_bytes - 1), large_bytes - 1);
 	assert_int_equal(exchange->call.in.consumed_bytes, 0);
 	assert_int_equal(exchange_take_body(exchange, out, 2), 2);
-	assert_int_equal(exchange->call.in.consumed_bytes, EVENT_COST_BYTES + 4);
-	assert_int_equal(exchange_take_body(exchange, out, sizeof(out)), 3);
-	assert_int_equal(exchange->call.in.consumed_bytes, 2 * (EVENT_COST_BYTES + 4));
+	assert_int_equal(exchange->call.in.consumed_bytes, first_bytes);
+	/* small ones are one piece */
+	assert_int_equal(exchange_take_body(exchange, out, 4), 4);
+	assert_int_equal(exchange->call.in.consumed_bytes, first_bytes);
+	assert_int_equal(exchange_take_body(exchange, out, sizeof(out)), 1);
+	assert_int_equal(exchange->call.in.consumed_bytes, all_bytes);
 	assert_int_equal(exchange_take_body(exchange, out, sizeof(out)), 0);
-	assert_int_equal(exchange->call.in.consumed_bytes, 2 * (EVENT_COST_BYTES + 4));
+	assert_int_equal(exchange->call.in.consumed_bytes, all_bytes);
 
 	link_call_done(&exchange->call);
 	exchange_free(exchange);

@@ -345,6 +345,73 @@ test_what_may_be_kept_fits_a_first_window(void **state)
 	stream_out_done(&out);
 }
 
+static struct built crumb;
+
+static Porthole__Event *
+crumb_of(const char *text, bool more)
+{
+	Porthole__Event *event = build(&crumb, more ? "request+" : "request");
+
+	crumb.of.request.body = bytes_of(text);
+	return event;
+}
+
+/* The body of the event that is to go out next, in a batch of its own. */
+static void
+assert_goes_out(struct stream_out *out, uint64_t sequence, const char *body)
+{
+	const struct stream_event *event = stream_out_next(out);
+
+	assert_non_null(event);
+	Porthole__Batch *got =
+	    porthole__batch__unpack(NULL, event->packed_bytes, event->packed);
+	assert_int_equal(got->events[0]->sequence, sequence);
+	assert_int_equal(got->events[0]->http_request->body.len, strlen(body));
+	assert_memory_equal(
+	    got->events[0]->http_request->body.data, body, strlen(body));
+	porthole__batch__free_unpacked(got, NULL);
+	stream_out_sent(out);
+}
+
+static void
+test_crumbs_become_one_event_until_it_is_sent(void **state)
+{
+	struct stream_out out;
+	struct built built;
+
+	(void)state;
+	stream_out_init(&out, INITIAL);
+	assert_false(stream_out_extend(&out, "x", 1)); /* there is none */
+	stream_out_append(&out, 1, build(&built, "http"), NULL);
+	assert_false(stream_out_extend(&out, "x", 1));
+	uint64_t before_bytes = out.spent_bytes;
+	stream_out_append(&out, 1, crumb_of("a", true), NULL);
+	assert_true(stream_out_extend(&out, "b", 1));
+	assert_true(stream_out_extend(&out, "cd", 2));
+	assert_int_equal(out.spent_bytes - before_bytes, EVENT_COST_BYTES + 4);
+	assert_int_equal(out.kept_bytes, out.spent_bytes);
+	assert_int_equal(stream_out_kept_events(&out), 2);
+	stream_out_sent(&out);
+	/* at a place in the list that is not its head, and as its head */
+	assert_goes_out(&out, 1, "abcd");
+	assert_int_equal(out.sent_bytes, out.spent_bytes);
+	assert_false(stream_out_extend(&out, "x", 1)); /* it is on its way */
+	assert_int_equal(stream_out_acknowledge(&out, 2, INITIAL), 0);
+	assert_int_equal(stream_out_kept_events(&out), 0);
+	stream_out_append(&out, 1, crumb_of("e", true), NULL);
+	assert_true(stream_out_extend(&out, "f", 1));
+	assert_goes_out(&out, 2, "ef");
+	/* neither the last one, nor one that is large, nor another kind */
+	stream_out_append(&out, 1, crumb_of("", false), NULL);
+	assert_false(stream_out_extend(&out, "x", 1));
+	append(&out, 1, 1);
+	assert_false(stream_out_extend(&out, "x", 1));
+	stream_out_append(&out, 1, crumb_of("g", true), NULL);
+	assert_true(stream_out_extend(&out, zeros, 1023));
+	assert_false(stream_out_extend(&out, "x", 1));
+	stream_out_done(&out);
+}
+
 static void
 test_a_payload_is_held_until_it_is_acknowledged(void **state)
 {
@@ -675,13 +742,20 @@ test_a_stalled_reader_acknowledges(void **state)
 	stream_in_told(&in, 0);
 	uint64_t received_bytes = 0;
 	while (!stream_in_has_news(&in)) {
-		assert_int_equal(stream_in_accept(&in, in.next, 1024, 1024), STREAM_IN_NEW);
-		received_bytes += 1024;
+		assert_int_equal(stream_in_accept(&in, in.next, 8192, 8192), STREAM_IN_NEW);
+		received_bytes += 8192;
 	}
 	assert_int_equal(received_bytes, in.window_bytes / 4);
 	uint64_t credit_bytes = in.told_credit_bytes;
 	stream_in_told(&in, 0);
 	assert_int_equal(in.told_credit_bytes, credit_bytes);
+	assert_false(stream_in_has_news(&in));
+	/* Of small events the sender keeps more than they hold: they count by number. */
+	uint64_t events = 0;
+	for (; !stream_in_has_news(&in); events++)
+		assert_int_equal(stream_in_accept(&in, in.next, 65, 65), STREAM_IN_NEW);
+	assert_int_equal(events, 64);
+	stream_in_told(&in, 0);
 	assert_false(stream_in_has_news(&in));
 	stream_in_done(&in);
 }
@@ -736,6 +810,7 @@ main(void)
 		cmocka_unit_test(test_kept_events_can_be_sent_again),
 		cmocka_unit_test(test_the_first_event_can_be_changed),
 		cmocka_unit_test(test_what_may_be_kept_fits_a_first_window),
+		cmocka_unit_test(test_crumbs_become_one_event_until_it_is_sent),
 		cmocka_unit_test(test_a_payload_is_held_until_it_is_acknowledged),
 		cmocka_unit_test(test_what_comes_in_is_new_old_missing_or_too_much),
 		cmocka_unit_test(test_credit_is_said_by_quarters),
