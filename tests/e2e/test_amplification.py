@@ -19,6 +19,7 @@ from harness.stack import SANITIZED, Stack
 from harness.wire import Link
 
 RATIO_MAX = 50
+KIB = 1024
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 LENGTH = POST + b"Content-Length: 1000000\r\n\r\n"
@@ -94,6 +95,35 @@ def rounds(stack: Stack, made: list, pieces: list[bytes]) -> int:
             marker.ask(target="/.porthole/readyz")
     wait_read(stack.ingress.port)
     return len(made) * sum(map(len, pieces))
+
+
+# ---- what is there before the bytes are counted
+
+def by_itself(what: str, meter: Meter, count: int, bytes_max: int) -> None:
+    each = meter.held() / count
+    print(f"\n= | {what} | {each:,.0f} |")
+    assert each < bytes_max, (what, each)
+
+
+def test_what_each_takes_by_itself(stack, server):
+    """Bounded by connections_max, by queue_calls_max and by concurrency."""
+    count = 200
+    release = server.gate()
+    server.script(serve_heads(lambda request, conn: release.wait(60) and None))
+    stack.pair(server, shim_flags=settings.concurrency(count))
+    meter = Meter(stack.ingress)
+    running = clients(stack, count)
+    by_itself("ingress: a client's connection that has sent a byte", meter, count, 16 * KIB)
+    meters = [Meter(stack.ingress), Meter(stack.shim)]
+    rounds(stack, running, [b"OST / HTTP/1.1\r\nHost: a\r\n\r\n"])
+    for _ in running:
+        server.next_request()
+    by_itself("ingress: a call that runs, beside its connection", meters[0], count, 16 * KIB)
+    by_itself("shim: a call that runs, with its connection to the server", meters[1], count, 16 * KIB)
+    waiting = clients(stack, count)
+    meter = Meter(stack.ingress)
+    rounds(stack, waiting, [b"OST / HTTP/1.1\r\nHost: a\r\n\r\n"])
+    by_itself("ingress: a call that waits, beside its connection", meter, count, 16 * KIB)
 
 
 # ---- clients: heads
@@ -204,7 +234,6 @@ def test_answers(stack, server, door):
 
 # ---- the other end of a link
 
-KIB = 1024
 # Pieces of a Batch that take more memory than bytes, as many as 600 KiB hold.
 BATCHES = {
     "a batch of empty events": b"\x0a\x00",

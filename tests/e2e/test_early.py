@@ -227,14 +227,16 @@ def test_an_echo_of_more_than_all_buffers_hold(shared, framing):
 
 # ---- on the wire
 
-def test_an_early_answer_says_stop(stack, server, pb):
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_an_early_answer_says_stop(stack, server, pb, framing):
     """The shim tells the ingress to send no more, with the answer."""
     server.script(serve_heads(answers_and_closes(413)))
     peer = stack.scripted_ingress(pb)
     stack.start_shim(peer.endpoint, server=server)
     call = peer.new_call()
-    peer.send(peer.scope(call, method=b"POST", fields=[(b"Host", b"a"), (b"Content-Length", b"%d" % GIB)],
-                         framing="LENGTH"))
+    peer.send(peer.scope(call, method=b"POST", fields=[(b"Host", b"a"), framing_field(framing, GIB)],
+                         framing=framing.upper()),
+              peer.request(call, b"x" * 1000, more_body=True))
     start, body = peer.read_answer(call)
     assert (start.status, body) == (413, b"no")
     peer.wait(lambda: call in peer.stopped, "stop")

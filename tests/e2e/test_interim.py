@@ -64,6 +64,21 @@ def test_interim_answers_keep_their_order(shared):
             b"%d" % number for number in range(len(statuses))]
 
 
+@pytest.mark.parametrize("fields", [[], [(b"Connection", b"keep-alive")]], ids=["close", "keep-alive"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_http_1_0_client_gets_none(shared, method, fields):
+    """RFC 9110 section 15.2; also when all of it is one write."""
+    shared.servers[0].script(serve(lambda request, conn: (
+        b"HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
+        b"HTTP/1.1 199 X\r\n\r\n" + http.reply(body=b"page"))))
+    client = shared.client()
+    for _ in range(2 if fields else 1):
+        client.send(http.request(method, fields=fields, version=b"HTTP/1.0",
+                                 body=b"abc" if method == "POST" else None))
+        answer = assert_answer(client.read_response())
+        assert (answer.interim, answer.body) == ([], b"page")
+
+
 def test_interim_answers_in_the_middle_of_an_upload(shared):
     """Each hint is of the piece before it."""
 
@@ -154,6 +169,17 @@ def test_the_100_is_the_servers(shared):
     assert client.ask().status == 200
 
 
+def test_a_chunked_body_waits_for_100_too(shared):
+    shared.servers[0].script(serve_heads(polite))
+    client = shared.client()
+    for body in (b"abc", b"defg"):
+        client.send(http.request("POST", fields=[EXPECT, (b"Transfer-Encoding", b"chunked")]))
+        assert client.read_head().get("X-Said-By") == b"server"
+        client.send(http.chunked(body))
+        answer = assert_answer(client.read_response())
+        assert (answer.body, answer.interim) == (body, [])
+
+
 def test_after_a_second_of_silence_the_ingress_says_100(shared):
     """The server's own, later, does not go on: the client has had one."""
 
@@ -178,7 +204,8 @@ def test_after_a_second_of_silence_the_ingress_says_100(shared):
 
 @pytest.mark.parametrize("status", [401, 413, 417])
 @pytest.mark.parametrize("closes", [True, False], ids=["closes", "keeps"])
-def test_a_refusal_comes_without_the_body_having_crossed(shared, status, closes):
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_refusal_comes_without_the_body_having_crossed(shared, status, closes, framing):
     fields = [(b"Connection", b"close")] if closes else []
 
     def refuse(_request: http.Request, conn) -> None:
@@ -189,7 +216,8 @@ def test_a_refusal_comes_without_the_body_having_crossed(shared, status, closes)
     shared.servers[0].script(serve_heads(refuse))
     client = shared.client()
     start = time.monotonic()
-    client.send(expecting(length=1 << 30))
+    client.send(expecting(length=1 << 30) if framing == "length" else
+                http.request("POST", fields=[EXPECT, (b"Transfer-Encoding", b"chunked")]))
     answer = assert_answer(client.read_response(), status)
     assert time.monotonic() - start < SILENCE_S
     assert (answer.body, answer.interim) == (b"no", [])

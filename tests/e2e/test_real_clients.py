@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from harness import http as wire
-from harness.server import serve
+from harness.server import serve, serve_heads
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -66,6 +66,87 @@ def test_curl_downloads(echo, words):
 ], ids=["length", "expect", "chunked", "chunked without expect"])
 def test_curl_uploads(echo, words):
     assert curl(echo, *words, data=BODY) == BODY
+
+
+# ---- curl: answers that come early, interim ones, trailers
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def gib(tmp_path):
+    """A file of holes."""
+    path = tmp_path / "gib"
+    with path.open("wb") as file:
+        file.truncate(GIB)
+    return path
+
+
+@pytest.mark.parametrize("status", [401, 413])
+@pytest.mark.parametrize("how", ["length", "chunked", "expect"])
+def test_curl_sees_a_refusal_of_its_upload(pair, server, gib, how, status):
+    """In the middle of a GiB, or before its first byte."""
+
+    def refuse(request: wire.Request, conn) -> None:
+        pieces = conn.body_pieces(request)
+        if how != "expect":
+            next(pieces)  # it is under way
+        conn.send(wire.reply(status, body=b"no", reason=b"No", fields=[(b"Connection", b"close")]))
+        conn.close()
+
+    server.script(serve_heads(refuse))
+    words = {"length": ["-T", str(gib), "-H", "Expect:"], "chunked": ["-T", "-", "-H", "Expect:"],
+             "expect": ["-T", str(gib)]}[how]
+    with gib.open("rb") as stdin:
+        got = subprocess.run(["curl", "-sS", "--max-time", "30", *words, "-w", " %{http_code} %{size_upload}",
+                              f"http://127.0.0.1:{pair.ingress.port}/"], stdin=stdin,
+                             capture_output=True, check=False)
+    assert got.returncode == 0, got.stderr
+    body, code, uploaded = got.stdout.split(b" ")
+    assert (body, int(code)) == (b"no", status)
+    assert int(uploaded) < (1 if how == "expect" else 64 << 20)
+
+
+@pytest.mark.parametrize("how", ["length", "chunked"])
+def test_curl_reads_while_it_sends(pair, server, tmp_path, how):
+    """More comes back, as it goes up, than all buffers on the way hold."""
+
+    def echo_pieces(request: wire.Request, conn) -> None:
+        conn.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for piece in conn.body_pieces(request):
+            conn.send(wire.chunk(piece))
+        conn.send(b"0\r\n\r\n")
+
+    server.script(serve_heads(echo_pieces))
+    up, down = tmp_path / "up", tmp_path / "down"
+    up.write_bytes(BODY * 64)
+    with up.open("rb") as stdin:
+        subprocess.run(["curl", "-sS", "--fail", "--max-time", "30", "-H", "Expect:", "-o", str(down),
+                        "-T", str(up) if how == "length" else "-",
+                        f"http://127.0.0.1:{pair.ingress.port}/"], stdin=stdin, check=True)
+    assert down.read_bytes() == BODY * 64
+
+
+@pytest.mark.parametrize("version, interim", [("--http1.1", 2), ("--http1.0", 0)])
+def test_curl_shows_interim_answers(pair, server, version, interim):
+    server.script(serve(lambda request, conn: (
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n"
+        + wire.reply(body=b"page"))))
+    heads = curl(pair.ingress.port, "-i", version).split(b"\r\n\r\n")
+    statuses = [int(head.split(b" ")[1]) for head in heads[:-1]]
+    assert (statuses, heads[-1]) == ([103, 102, 200][-1 - interim:], b"page")
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_curl_gets_trailers_if_it_asks(pair, server, tmp_path, asks):
+    server.script(serve(lambda request, conn: (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
+        + wire.chunked(b"body", trailers=[(b"X-Sum", (request.get("TE") or b"none"))]))))
+    heads = tmp_path / "heads"
+    words = ["-H", "TE: trailers"] if asks else []
+    assert curl(pair.ingress.port, "-D", str(heads), *words) == b"body"
+    assert heads.read_bytes().endswith(b"\r\n\r\nX-Sum: trailers\r\n" if asks else b"\r\n\r\n"), \
+        heads.read_bytes()
 
 
 def test_python_keeps_its_connection(echo):

@@ -211,7 +211,16 @@ class RawServer:
                 pass
 
     def forget_connections(self) -> None:
-        """End all connections and what was seen of them."""
+        """End all connections and what was seen of them.  Those that wait for a request end when
+        the shim has closed its side: it would send the next one on them."""
+        for conn in list(self._all):
+            try:
+                conn.sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+        deadline = Deadline(0.5)
+        for conn in list(self._all):
+            conn.finished.wait(deadline.left)
         self.drop_connections()
         for conn in list(self._all):
             wait_until(conn.finished.is_set, "a connection's script ends", 5)
