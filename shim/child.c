@@ -521,6 +521,56 @@ child_init(struct child *c, uv_loop_t *loop, const struct child_ops *ops, void *
 	return 0;
 }
 
+/* Kills every child of ours.  Those of a process that dies come to us, so it is done until
+ * there is none. */
+static size_t
+kill_children(void)
+{
+	char path[64];
+	size_t count = 0;
+	int pid;
+
+	snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+	FILE *file = fopen(path, "re");
+	if (!file)
+		return 0;
+	while (fscanf(file, "%d", &pid) == 1)
+		count += kill(pid, SIGKILL) == 0;
+	fclose(file);
+	return count;
+}
+
+struct killed {
+	size_t had_ended; /* before we did anything */
+	size_t count;
+};
+
+static struct killed
+kill_descendants(void)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+	struct killed killed = { 0 };
+
+	for (int ms = 0; ms < CHILD_KILL_WAIT_MS; ms++) {
+		pid_t pid;
+		while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
+			*(ms > 0 ? &killed.count : &killed.had_ended) += 1;
+		if (pid < 0 && errno == ECHILD)
+			break;
+		if (kill_children() == 0)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	return killed;
+}
+
+size_t
+child_kill_strays(void)
+{
+	/* For PID 1 the kernel does it, for whole sessions at once. */
+	return getpid() == 1 ? 0 : kill_descendants().count;
+}
+
 int
 child_start(struct child *c, char *const argv[], const struct child_options *options,
     struct child_failure *out)
@@ -536,6 +586,11 @@ child_start(struct child *c, char *const argv[], const struct child_options *opt
 	if (c->state == CHILD_LEFT) {
 		kill(-c->pid, SIGKILL);
 		enter(c, CHILD_IDLE);
+	}
+	/* One that left the group may still have the port. */
+	if (c->pid) {
+		struct killed killed = kill_descendants();
+		c->orphans += killed.had_ended + killed.count;
 	}
 	uv_timer_stop(&c->timer);
 	c->kill_at = 0;
@@ -602,46 +657,6 @@ child_terminate(struct child *c, uint64_t grace_ms)
 		c->kill_at = at;
 	uv_timer_start(
 	    &c->timer, on_timer, grace_ms ? CHILD_POLL_MS : 0, CHILD_POLL_MS);
-}
-
-/* Kills every child of ours.  Those of a process that dies come to us, so it is done until
- * there is none. */
-static size_t
-kill_children(void)
-{
-	char path[64];
-	size_t count = 0;
-	int pid;
-
-	snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-	FILE *file = fopen(path, "re");
-	if (!file)
-		return 0;
-	while (fscanf(file, "%d", &pid) == 1)
-		count += kill(pid, SIGKILL) == 0;
-	fclose(file);
-	return count;
-}
-
-size_t
-child_kill_strays(void)
-{
-	const struct timespec pause = { .tv_nsec = 1000000 };
-	size_t killed = 0;
-
-	if (getpid() == 1)
-		return 0; /* the kernel does it, for whole sessions at once */
-	for (int ms = 0; ms < CHILD_KILL_WAIT_MS; ms++) {
-		pid_t pid;
-		while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
-			killed += ms > 0;
-		if (pid < 0 && errno == ECHILD)
-			break;
-		if (kill_children() == 0)
-			break;
-		nanosleep(&pause, NULL);
-	}
-	return killed;
 }
 
 static void

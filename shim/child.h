@@ -102,7 +102,7 @@ int child_init(struct child *c, uv_loop_t *loop, const struct child_ops *ops, vo
  * child_start starts argv, found along PATH of the command's environment if its
  * name has no slash.  It returns when the command runs or has failed to: a file
  * that is neither a program nor a script with "#!" is refused, never given to a
- * shell.  What an earlier command left of its group is killed first.
+ * shell.  What an earlier command left is killed first, in whatever group or session.
  *
  * argv     at least one string and a NULL at the end, borrowed.
  * options  borrowed; NULL for the defaults.

@@ -336,15 +336,39 @@ def test_a_command_that_is_gone_when_it_is_started_again(stack, tmp_path):
 def test_nothing_of_the_first_is_left_when_it_is_started_again(stack):
     port = free_port()
     stack.ingress = stack.start_ingress()
-    script = f"sleep 1000 & exec {sys.executable} {COMMAND} {port}"
+    other = "trap 'echo it was asked to end; exit' TERM; echo up; while :; do sleep 0.05; done"
+    script = f'sh -c "$0" & exec {sys.executable} {COMMAND} {port}'
     stack.shim = stack.start_shim(stack.ingress, "--port", str(port), *settings.restart("always"),
-                                  command=["sh", "-c", script])
+                                  command=["sh", "-c", script, other])
+    stack.shim.wait_log("up\n")
     before = set(descendants(stack.shim.pid))
-    assert len(before) == 2
     call(stack, "/exit/0").read_response()
     assert_answer(stack.ask())
-    after = set(descendants(stack.shim.pid))
-    assert len(after) == 2 and not before & after
+    assert not before & set(descendants(stack.shim.pid))
+    assert "it was asked to end" in stack.shim.log
+
+
+@pytest.mark.parametrize("as_pid_1", [False, True])
+def test_a_server_that_left_its_session_is_gone_when_it_is_started_again(stack, as_pid_1):
+    """It lives on, with its port and with the connections of calls: those end anyway."""
+    port = free_port()
+    stack.ingress = stack.start_ingress()
+    prefix = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child") if as_pid_1 else ()
+    shim = stack.shim = stack.start_shim(
+        stack.ingress, "--port", str(port), *settings.restart("always"), *settings.grace(6), prefix=prefix,
+        command=["sh", "-c", f"setsid {sys.executable} {COMMAND} {port} & wait; exit"])
+    held = call(stack, "/hang")
+    wait_until(lambda: stack.ask().status == 200, "it serves")
+    command, server = descendants(shim.pid)[-2:]
+    begin = time.monotonic()
+    os.kill(command, signal.SIGKILL)
+    answer = assert_error(held.read_response(), 502, "container_lost")
+    assert b"killed by signal 9" in answer.body and time.monotonic() - begin < TOLD_S
+    assert_answer(stack.ask())
+    assert not Path(f"/proc/{server}").exists()
+    if as_pid_1:  # unshare passes nothing on
+        os.kill(descendants(shim.pid)[0], signal.SIGTERM)
+        shim.expect_exit(0)
 
 
 def test_a_server_that_does_not_start_in_time(stack):
@@ -593,6 +617,20 @@ def test_probes_where_the_port_is_found_and_without_an_ingress(stack):
     shim.stop()
     assert ask("live")[0] == 1
     os.close(network)
+
+
+def test_a_probe_of_a_shim_without_a_command(stack):
+    """Its port is 8080, and nobody has to say so."""
+    shim = stack.run("shim", ["unshare", "--net", str(SHIM_BIN), "--ingress", "tcp://127.0.0.1:7700"])
+    network = f"--net=/proc/{shim.pid}/ns/net"
+
+    def ask(what: str) -> tuple[int, str]:
+        done = subprocess.run(["nsenter", network, str(SHIM_BIN), "probe", what], capture_output=True,
+                              text=True, env=clean_environment(), timeout=30)
+        return done.returncode, done.stderr
+
+    wait_until(lambda: ask("live")[0] == 0, "it answers")
+    assert ask("ready") == (1, "porthole-shim: probe: starting\n")
 
 
 @pytest.mark.skipif(SANITIZED, reason="sanitizers take longer to start than the whole probe")
