@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness import http, settings
-from harness.check import assert_answer
+from harness.check import assert_answer, assert_error
 from harness.deadline import wait_until
 from harness.program import descendants
 from harness.stack import free_port
@@ -248,6 +248,21 @@ def test_a_server_that_ignores_sigterm(stack):
     stack.shim.expect_exit(0)
     assert 0.9 < time.monotonic() - begin < 5
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_the_last_five_seconds_of_the_grace_are_the_commands(stack):
+    """A call that does not end is cut off before."""
+    port = free_port()
+    start(stack, [*SAMPLE, str(port)], *settings.grace(6))
+    client = stack.client()
+    client.send(http.request("POST", "/hang", body=b"x"))
+    wait_until(lambda: call_is_running(stack.shim.pid, port), "the server has the call")
+    begin = time.monotonic()
+    stack.shim.signal(signal.SIGTERM)
+    assert_error(client.read_response(), 502, "container_lost")
+    stack.shim.expect_exit(0)
+    assert 0.9 < time.monotonic() - begin < 4
+    assert "calls are cut off" in stack.shim.log
 
 
 def test_the_command_has_what_the_drain_leaves_of_the_grace(stack):

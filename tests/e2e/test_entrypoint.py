@@ -263,6 +263,7 @@ def test_a_server_is_started_again(stack):
     begin = time.monotonic()
     second = int(assert_answer(waiting.read_response()).body)
     assert second != pid and time.monotonic() - begin > 0.5  # a second after the first
+    stack.ingress.wait_log("(?s)exited.*container starting.*container ready")
     states = re.findall(r"container (registered|starting|ready|exited|gone)", stack.ingress.log)
     assert states == ["registered", "starting", "ready", "exited", "starting", "ready"]
     # And again: later.

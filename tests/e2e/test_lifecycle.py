@@ -295,7 +295,7 @@ def test_calls_wait_for_a_container_that_is_starting(stack, tmp_path):
     assert "msg=ready" not in shim.log
     go.touch()
     assert int(assert_answer(client.read_response()).body) in descendants(shim.pid)
-    assert re.search("container starting.*container ready", stack.ingress.log, re.S)
+    stack.ingress.wait_log("(?s)container starting.*container ready")
     assert_answer(stack.ask())
 
 
@@ -378,14 +378,18 @@ def test_a_command_that_ignores_sigterm_is_killed(stack):
     assert time.monotonic() - start < 4
 
 
-def test_other_signals_are_passed_on(stack):
+@pytest.mark.parametrize("with_ingress", [False, True])
+def test_other_signals_are_passed_on(stack, with_ingress):
+    flags = ("--ingress", stack.start_ingress().shims) if with_ingress else ()
     shim = run_shim(stack, "sh", "-c",
                     "trap 'echo got usr1' USR1; trap 'echo got hup' HUP; echo up; "
-                    "while :; do sleep 0.05; done")
+                    "while :; do sleep 0.05; done", flags=flags)
     shim.wait_log("up")
-    for number, word in ((signal.SIGUSR1, "usr1"), (signal.SIGHUP, "hup")):
+    for number, word in ((signal.SIGUSR1, "usr1"), (signal.SIGHUP, "hup")) * 2:
+        at = len(shim.log)
         shim.signal(number)
-        shim.wait_log(f"got {word}")
+        shim.wait_log(f"got {word}", after=at)
+    assert "draining" not in shim.log
 
 
 def test_orphans_are_reaped(stack):
