@@ -242,6 +242,17 @@ start_one(struct function *function)
 
 /* ---- ends */
 
+/* Once: a shim that gets a second SIGTERM ends at once. */
+static void
+begin_to_end(struct instance *instance)
+{
+	if (instance->kill_ms != 0)
+		return;
+	instance->kill_ms = instance->function->gateway->now_ms +
+			    instance->function->config->launcher_stop_timeout_ms;
+	subprocess_signal(instance->process, SIGTERM);
+}
+
 /* Requests are waited for, WebSockets are closed by the shim. */
 static void
 end_process(struct instance *instance)
@@ -252,11 +263,8 @@ end_process(struct instance *instance)
 	if (!instance->process || !instance->scaled.stopping)
 		return;
 	if (instance->kill_ms == 0) {
-		if (slot->calls > slot->websockets)
-			return;
-		instance->kill_ms =
-		    now_ms + instance->function->config->launcher_stop_timeout_ms;
-		subprocess_signal(instance->process, SIGTERM);
+		if (slot->calls <= slot->websockets)
+			begin_to_end(instance);
 	} else if (now_ms >= instance->kill_ms) {
 		instance->kill_ms = INT64_MAX;
 		log_event(LOG_WARN, "container killed",
@@ -405,7 +413,7 @@ gateway_end_processes(struct gateway *gateway)
 			if (!at->process)
 				continue;
 			at->scaled.stopping = true;
-			subprocess_signal(at->process, SIGTERM);
+			begin_to_end(at);
 			if (function->config->launcher_stop_timeout_ms > longest_ms)
 				longest_ms = function->config->launcher_stop_timeout_ms;
 		}

@@ -204,6 +204,37 @@ def test_the_own_zone_comes_first(stack, server):
     assert assert_answer(stack.ask()).body == b"far"
 
 
+TIDIES = ("n=0; trap 'n=$((n + 1))' TERM; echo up; while [ $n = 0 ]; do sleep 0.02; done; "
+          "sleep 0.3; sleep 0.3; echo heard $n; exit 0")
+
+
+def test_one_sigterm_and_time_to_end(stack):
+    """Of a shim a second one would cut its drain short."""
+    ingress = serverless(stack, {"hello": hello(
+        min_containers=2, launcher={"process": ["/bin/sh", "-c", TIDIES]})})
+    wait_until(lambda: ingress.log.count("line=up") == 2, "two have started")
+    ingress.signal(signal.SIGTERM)
+    ingress.expect_exit(0)
+    assert ingress.log.count('line="heard 1"') == 2
+    assert ingress.log.count('how="exited with status 0"') == 2
+
+
+def test_one_that_does_not_end_is_killed(stack):
+    ingress = serverless(stack, {"hello": hello(min_containers=1, launcher={
+        "process": ["/bin/sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done"],
+        "stop_timeout": "300ms"})})
+    ingress.wait_log("line=up")
+    (one,) = containers(ingress)
+    with Client(ingress.admin) as admin:
+        assert admin.ask("POST", f"/v1/containers/{one['id']}/drain").status == 202
+    ingress.wait_log(rf"container killed.* container={one['id'][:16]}")
+    ingress.wait_log(rf"container ended.* container={one['id'][:16]} how=\"killed by signal 9")
+    # Another one is needed, and the end of the ingress waits no longer for it.
+    wait_until(lambda: ingress.log.count("line=up") == 2, "another one is there")
+    ingress.signal(signal.SIGTERM)
+    ingress.expect_exit(0, 5)
+
+
 def test_everything_of_a_client_meets_one_container(stack):
     serverless(stack, {"hello": hello(min_containers=3, max_containers=3, target_concurrency=1,
                                       affinity={"cookie": "sid"})})

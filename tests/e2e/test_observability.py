@@ -288,6 +288,27 @@ def test_readyz_on_the_public_port(pair, method):
     assert lines(pair.ingress.log) == []
 
 
+def test_a_new_connection_has_a_moment_for_its_request(stack, server):
+    """It was let in, and no proxy sends a POST a second time."""
+    gate = server.gate()
+    server.script(serve(lambda request, conn: gate.wait(30) and http.reply()
+                        if request.target == b"/held" else http.reply(body=b"served")))
+    stack.pair(server)
+    held, fresh, silent, used = (stack.client() for _ in range(4))
+    held.send(http.request(target="/held"))
+    server.next_request()
+    assert_answer(used.ask())
+    stack.ingress.signal(signal.SIGTERM)
+    stack.ingress.wait_log("draining")
+    answer = fresh.ask("POST", "/", body=b"x")
+    assert assert_answer(answer).body == b"served" and answer.get("Connection") == b"close"
+    assert used.is_closed_now()  # at once, the other one in a second
+    assert silent.expect_closed() == b""
+    gate.set()
+    assert_answer(held.read_response())
+    stack.ingress.expect_exit(0)
+
+
 def test_a_delay_before_connections_are_refused(stack, server):
     stack.pair(server, ingress_flags=["--shutdown-delay-ms", "1500"])
     stack.ingress.signal(signal.SIGTERM)
@@ -296,5 +317,6 @@ def test_a_delay_before_connections_are_refused(stack, server):
     assert (unready.status, unready.body) == (503, b"draining\n")
     with Client(stack.ingress.admin) as admin:
         assert admin.ask("GET", "/readyz").status == 503
-    assert_answer(stack.ask())  # whoever has not noticed is served all the same
+    answer = assert_answer(stack.ask())  # whoever has not noticed is served all the same
+    assert answer.get("Connection") == b"close"
     stack.ingress.expect_exit(0)

@@ -11,6 +11,8 @@
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 #define SCHEDULES      100000
+#define LOADS          2000
+#define PERIODS        80
 #define STEPS          25
 #define CONTAINERS_MAX 16
 #define CALLS_MAX      24
@@ -953,6 +955,48 @@ random_limits(struct scaler_limits *limits)
 	limits->containers_max = limits->containers_min + 1 + below(4);
 }
 
+/* As long as the load stays the same nothing starts and nothing ends, whatever the limits
+ * are. */
+static void
+check_constant_load(struct scaler_limits *limits)
+{
+	static const int64_t windows_ms[] = { 500, 1000, 3000 };
+	struct world world;
+	unsigned calls = below(20);
+	int64_t period_ms = 200 + below(800);
+
+	/* A window of 0 has every pause between two calls for the end of the load. */
+	limits->scaledown_window_ms = windows_ms[below(COUNT(windows_ms))];
+	world_init(&world, limits);
+	world.limit = 1 + below(5);
+	world.start_ms = below(300);
+	for (int period = 0; period < PERIODS; period++) {
+		/* All has come, and what was too much at first has gone. */
+		if (period == PERIODS / 2)
+			world.said[0] = '\0';
+		for (unsigned i = 0; i < calls; i++)
+			submit(&world, false, period_ms);
+		settle(&world);
+		wait_ms(&world, period_ms);
+	}
+	assert_said(&world, "");
+	world_done(&world);
+}
+
+static void
+test_no_flapping_whatever_the_limits(void **state)
+{
+	(void)state;
+
+	for (uint64_t seed = 1; seed <= LOADS; seed++) {
+		struct scaler_limits limits;
+
+		random_state = seed * UINT64_C(0x9e3779b97f4a7c15);
+		random_limits(&limits);
+		check_constant_load(&limits);
+	}
+}
+
 static void
 random_step(struct world *world)
 {
@@ -1069,6 +1113,7 @@ main(void)
 		cmocka_unit_test(test_somebody_else_scales),
 		cmocka_unit_test(test_what_was_started_is_ended_by_who_starts_no_more),
 		cmocka_unit_test(test_no_flapping),
+		cmocka_unit_test(test_no_flapping_whatever_the_limits),
 		cmocka_unit_test(test_random_schedules),
 	};
 
