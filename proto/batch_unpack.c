@@ -347,34 +347,58 @@ read_scope(struct arena *arena, struct span span)
 	return scope;
 }
 
-static Porthole__HttpRequest *
-read_request(struct arena *arena, struct span span)
+/* Of HttpRequest and of HttpBody alike. */
+static bool
+read_body_fields(struct span span, ProtobufCBinaryData *body, uint64_t *frame_bytes,
+    protobuf_c_boolean *more_body)
 {
-	Porthole__HttpRequest *request = arena_alloc(arena, sizeof(*request));
 	uint64_t tag;
-	bool good = request != NULL;
+	bool good = true;
 
-	if (good)
-		porthole__http_request__init(request);
 	while (good && span.at < span.end) {
 		if (!read_varint(&span, &tag))
-			return NULL;
+			return false;
 		switch (tag) {
 		case TAG(1, BYTES):
-			good = read_bytes(&span, &request->body);
+			good = read_bytes(&span, body);
 			break;
 		case TAG(2, VARINT):
-			good = read_varint(&span, &request->body_frame_bytes);
+			good = read_varint(&span, frame_bytes);
 			break;
 		case TAG(3, VARINT):
-			good = read_bool(&span, &request->more_body);
+			good = read_bool(&span, more_body);
 			break;
 		default:
 			good = false;
 			break;
 		}
 	}
-	return good ? request : NULL;
+	return good;
+}
+
+static Porthole__HttpRequest *
+read_request(struct arena *arena, struct span span)
+{
+	Porthole__HttpRequest *request = arena_alloc(arena, sizeof(*request));
+
+	if (!request)
+		return NULL;
+	porthole__http_request__init(request);
+	return read_body_fields(span, &request->body, &request->body_frame_bytes, &request->more_body)
+	    ? request
+	    : NULL;
+}
+
+static Porthole__HttpBody *
+read_body(struct arena *arena, struct span span)
+{
+	Porthole__HttpBody *body = arena_alloc(arena, sizeof(*body));
+
+	if (!body)
+		return NULL;
+	porthole__http_body__init(body);
+	return read_body_fields(span, &body->body, &body->body_frame_bytes, &body->more_body) ? body
+											      : NULL;
 }
 
 static Porthole__HttpResponseStart *
@@ -410,36 +434,6 @@ read_start(struct arena *arena, struct span span)
 	start->n_headers = headers.count;
 	start->headers = headers.list;
 	return start;
-}
-
-static Porthole__HttpBody *
-read_body(struct arena *arena, struct span span)
-{
-	Porthole__HttpBody *body = arena_alloc(arena, sizeof(*body));
-	uint64_t tag;
-	bool good = body != NULL;
-
-	if (good)
-		porthole__http_body__init(body);
-	while (good && span.at < span.end) {
-		if (!read_varint(&span, &tag))
-			return NULL;
-		switch (tag) {
-		case TAG(1, BYTES):
-			good = read_bytes(&span, &body->body);
-			break;
-		case TAG(2, VARINT):
-			good = read_varint(&span, &body->body_frame_bytes);
-			break;
-		case TAG(3, VARINT):
-			good = read_bool(&span, &body->more_body);
-			break;
-		default:
-			good = false;
-			break;
-		}
-	}
-	return good ? body : NULL;
 }
 
 static Porthole__WebsocketMessage *
