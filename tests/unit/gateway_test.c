@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "ingress/gateway.h"
+#include "ingress/gateway_tables.h"
 #include "proto/base/alloc.h"
 #include "proto/base/log.h"
 #include "proto/base/method.h"
@@ -622,6 +623,30 @@ test_we_were_silent_ourselves(void **state)
 	assert_int_equal(poll(&fd, 1, 10000), 1);
 	advance(f, f->config.link_silent_timeout_ms + 1000);
 	assert_int_equal(gateway_count(f->gateway).containers, 1);
+}
+
+/* Those who have said nothing yet are so many and no more; who has registered goes on. */
+static void
+test_too_many_strangers(void **state)
+{
+	struct fixture *f = *state;
+	struct shim *known = registered(f, "f", 1);
+	struct shim *late = dial(f);
+
+	say_ready(known, 1);
+	f->gateway->strangers = STRANGERS_MAX;
+	say_good_hello(late, "f", 1);
+	assert_quiet(late);
+	struct exchange *exchange = ask(f, "GET", "/a");
+	assert_said(known, "open:1 http:1/a http.request:1 ");
+	answer(known, 1);
+	assert_answered(f, exchange);
+	/* There is room again: as a link that is made anew it is heard. */
+	f->gateway->strangers = STRANGERS_MAX - 1;
+	say_good_hello(late, "f", 1);
+	assert_said(late, "welcome:1 ");
+	assert_int_equal(f->gateway->strangers, STRANGERS_MAX - 1);
+	f->gateway->strangers = 0;
 }
 
 static void
@@ -1667,6 +1692,7 @@ main(void)
 		TEST(a_hello_that_is_not_welcome),
 		TEST(hello_twice),
 		TEST(a_stranger_is_sent_away),
+		TEST(too_many_strangers),
 		TEST(a_container_that_was_silent_too_long),
 		TEST(we_were_silent_ourselves),
 		TEST(garbage),
