@@ -408,6 +408,10 @@ def wait_calls(pid: int, calls: int) -> None:
     wait_until(lambda: len(list(tasks.iterdir())) >= calls + 1, f"{calls} calls at the server")
 
 
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 @fault("command-killed", "the command is killed (kill -9)", "from the kill to the last error", 0.1)
 def command_killed(stack: Stack) -> Seen:
     pid = start_command(stack)
@@ -518,6 +522,7 @@ def server_hung(stack: Stack) -> Seen:
     pid = start_command(stack, "--first-byte-timeout-ms", "1000")
     os.kill(pid, signal.SIGSTOP)
     try:
+        wait_until(lambda: state_of(pid) == "T", "it has stopped")
         start = time.monotonic()
         doomed = Doomed(stack, b"/", begun=False)
         what = doomed.errors(504, "first_byte_timeout")

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -295,6 +296,15 @@ backend_put(struct backend_connection *connection, bool reusable)
 		close_connection(backend->oldest);
 }
 
+/* While we did not run, as when we were stopped: its watch will tell. */
+static bool
+has_connected(const struct backend_connection *connection)
+{
+	struct pollfd fd = { .fd = connection->fd, .events = POLLOUT };
+
+	return poll(&fd, 1, 0) > 0;
+}
+
 void
 backend_tick(struct backend *backend)
 {
@@ -306,7 +316,8 @@ backend_tick(struct backend *backend)
 	while (connection) {
 		struct backend_connection *next = connection->next;
 
-		if (now - connection->since_ms >= BACKEND_CONNECT_TIMEOUT_MS)
+		if (now - connection->since_ms >= BACKEND_CONNECT_TIMEOUT_MS &&
+		    !has_connected(connection))
 			connection->user->on_refused(connection, -ETIMEDOUT);
 		connection = next;
 	}

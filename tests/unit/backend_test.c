@@ -442,6 +442,23 @@ test_a_connect_that_nobody_answers(void **state)
 	close(fd);
 }
 
+/* The process was stopped meanwhile. */
+static void
+test_a_connect_that_was_answered_while_nobody_looked(void **state)
+{
+	struct fixture *f = *state;
+	struct backend_connection *connection = get(f, false, true);
+	struct pollfd fd = { .fd = connection->fd, .events = POLLOUT };
+
+	assert_false(connection->connected);
+	assert_int_equal(poll(&fd, 1, 10000), 1);
+	connection->since_ms -= BACKEND_CONNECT_TIMEOUT_MS;
+	backend_tick(f->backend);
+	assert_int_equal(f->refused, 0);
+	RUN_UNTIL(f, f->writable > 0);
+	backend_put(connection, false);
+}
+
 static void
 test_a_watch_is_told_of_what_was_asked(void **state)
 {
@@ -541,6 +558,7 @@ main(void)
 		TEST(idle_ones_make_room_for_a_new_one),
 		TEST(old_ones_are_closed),
 		TEST(a_connect_that_nobody_answers),
+		TEST(a_connect_that_was_answered_while_nobody_looked),
 		TEST(a_watch_is_told_of_what_was_asked),
 		TEST(a_reset_is_told_until_it_was_read),
 		TEST(a_reset_that_nobody_reads_does_not_spin),
