@@ -355,6 +355,37 @@ log_life(const struct container *container)
 	    log_uint("in_flight", container_in_flight(container)), log_bytes("stderr", lines, bytes));
 }
 
+/* Does the shim have a link with us, by another of our addresses? */
+static bool
+is_linked(const struct function *function, const Porthole__Hello *hello)
+{
+	const uint8_t *epoch = function->gateway->epoch;
+	bool named = false;
+
+	for (size_t i = 0; i < hello->n_linked_epochs; i++)
+		named = named ||
+		    (hello->linked_epochs[i].len == INGRESS_EPOCH_BYTES &&
+		        memcmp(hello->linked_epochs[i].data, epoch, INGRESS_EPOCH_BYTES) == 0);
+	return named && instance_find(function, hello->container.data) != NULL &&
+	    instance_find(function, hello->container.data)->link != NULL;
+}
+
+static void
+say_linked(struct container *container)
+{
+	struct gateway *gateway = container->gateway;
+	Porthole__Goodbye goodbye = PORTHOLE__GOODBYE__INIT;
+	Porthole__Batch part = PORTHOLE__BATCH__INIT;
+
+	goodbye.reason = PORTHOLE__GOODBYE__REASON__LINKED;
+	goodbye.text = (char *)(uintptr_t) "this shim has a link here already";
+	goodbye.ingress_epoch = (ProtobufCBinaryData){ sizeof(gateway->epoch), gateway->epoch };
+	part.goodbye = &goodbye;
+	link_send_control(&container->link, &part);
+	container_flush(container);
+	container->ignored = true;
+}
+
 static void
 on_hello(void *arg, struct link *link, const Porthole__Hello *hello)
 {
@@ -380,6 +411,10 @@ on_hello(void *arg, struct link *link, const Porthole__Hello *hello)
 	struct container *old = resumable(function, hello);
 	if (old) {
 		resume(old, container, hello);
+		return;
+	}
+	if (is_linked(function, hello)) {
+		say_linked(container);
 		return;
 	}
 	memcpy(container->id, hello->container.data, CONTAINER_ID_BYTES);

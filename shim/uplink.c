@@ -243,6 +243,24 @@ uplink_say_status(struct uplink *uplink)
 	link_send_control(&uplink->link, &part);
 }
 
+/* The ingresses that others of the relay's uplinks are registered with; to be freed. */
+static ProtobufCBinaryData *
+linked_epochs(struct uplink *uplink, size_t *out_count)
+{
+	ProtobufCBinaryData *list;
+	struct uplink *other;
+	size_t count = 0;
+
+	DL_COUNT(uplink->relay->uplinks, other, count);
+	list = xcalloc(count, sizeof(*list));
+	*out_count = 0;
+	DL_FOREACH(uplink->relay->uplinks, other)
+		if (other != uplink && other->registered)
+			list[(*out_count)++] =
+			    (ProtobufCBinaryData){ sizeof(other->epoch), other->epoch };
+	return list;
+}
+
 static void
 say_hello(struct uplink *uplink)
 {
@@ -272,8 +290,10 @@ say_hello(struct uplink *uplink)
 		hello.n_calls = calls.count;
 		hello.calls = calls.list;
 	}
+	hello.linked_epochs = linked_epochs(uplink, &hello.n_linked_epochs);
 	part.hello = &hello;
 	link_send_control(&uplink->link, &part);
+	free(hello.linked_epochs);
 	free(calls.list);
 }
 
@@ -459,19 +479,24 @@ park_twins(struct uplink *uplink)
 	}
 }
 
+/* Is another one registered with the ingress of this one's epoch? */
 static bool
-is_parked(struct uplink *uplink)
+has_twin(const struct uplink *uplink)
 {
 	const struct uplink *other;
 
-	if (!uplink->parked)
-		return false;
 	DL_FOREACH(uplink->relay->uplinks, other)
-		if (other->registered &&
+		if (other != uplink && other->registered &&
 		    memcmp(other->epoch, uplink->epoch, sizeof(uplink->epoch)) == 0)
 			return true;
-	uplink->parked = false;
 	return false;
+}
+
+static bool
+is_parked(struct uplink *uplink)
+{
+	uplink->parked = uplink->parked && has_twin(uplink);
+	return uplink->parked;
 }
 
 /* Registered anew: what an earlier registration carried is void. */
@@ -567,6 +592,14 @@ on_goodbye(void *arg, struct link *link, const Porthole__Goodbye *goodbye)
 	struct uplink *uplink = arg;
 
 	(void)link;
+	if (goodbye->reason == PORTHOLE__GOODBYE__REASON__LINKED && !uplink->registered)
+		copy_bytes(uplink->epoch, sizeof(uplink->epoch), &goodbye->ingress_epoch);
+	if (goodbye->reason == PORTHOLE__GOODBYE__REASON__LINKED && !uplink->registered &&
+	    has_twin(uplink)) {
+		uplink->parked = true;
+		break_later(uplink, "another address leads to the same ingress");
+		return;
+	}
 	/* It gave us up while we did not speak: it will take us afresh. */
 	if (goodbye->reason != PORTHOLE__GOODBYE__REASON__STOPPING &&
 	    goodbye->reason != PORTHOLE__GOODBYE__REASON__STALE) {
@@ -709,7 +742,15 @@ uplink_settle(struct uplink *uplink)
 		return;
 	uplink->broken = NULL;
 	uplink->forsaken = false;
-	if (uplink->dial == DIAL_HELLO) {
+	if (uplink->dial == DIAL_HELLO && uplink->parked) {
+		log_event(LOG_INFO, why, log_str("ingress", uplink->name),
+		    log_address(uplink));
+		connection_close(uplink->dialled, 0);
+		uplink->dialled = NULL;
+		uplink->wait_ms = 0;
+		uplink->dial_at_ms = 0; /* as soon as the other is lost */
+		enter(uplink, DIAL_IDLE);
+	} else if (uplink->dial == DIAL_HELLO) {
 		if (forsaken)
 			unregister(uplink, why);
 		dial_failed(uplink, why);

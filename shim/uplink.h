@@ -16,7 +16,9 @@
  *
  * Before a dial the name is looked up again, by its ingress_set; but not to resume, which
  * can only be at the same address.  Two uplinks that meet the same ingress would take its
- * registration from each other for ever: the older one is parked until the other is lost.
+ * registration from each other for ever.  So HELLO says with whom there are links, and an
+ * ingress that is one of them says so: the newer uplink is parked until the other is lost.
+ * Of two that come at once the older one is.
  *
  * Dialling goes on for ever: at once and every RESUME_REDIAL_MS while there is something to
  * resume, else after 100 ms to 5 s, doubled, with jitter.

@@ -11,7 +11,7 @@ from harness import http
 from harness.check import assert_answer, assert_error
 from harness.deadline import wait_until
 from harness.server import serve_heads
-from harness.stack import Stack
+from harness.stack import Stack, free_port
 from harness.wire import ScriptedIngress, ScriptedShim
 
 LARGEST = (1 << 64) - 1
@@ -236,6 +236,56 @@ def test_resuming_over_and_over(resuming):
         assert shim.welcomes[0].resumed
     resuming.answers(resuming.call, resuming.client)
     resuming.other_goes_on()
+
+
+# ---- a second address of the same ingress
+
+def second_hello(resuming, *epochs: bytes) -> ScriptedShim:
+    """HELLO of the same container without its token, as by another address."""
+    new = resuming.stack.scripted_shim(resuming.pb, hello=False,
+                                       container=resuming.shim.container)
+    new.send(hello=linked(new, *epochs))
+    return new
+
+
+def linked(shim: ScriptedShim, *epochs: bytes):
+    hello = shim.hello_message()
+    hello.linked_epochs.extend(epochs)
+    return hello
+
+
+@pytest.mark.parametrize("others", [[], [b"", b"o" * 16, b"o" * 17]])
+def test_a_shim_that_has_a_link_here_is_told_so(resuming, others):
+    epoch = resuming.shim.welcomes[0].ingress_epoch
+    new = second_hello(resuming, *others, epoch)
+    new.wait(lambda: new.goodbyes, "GOODBYE")
+    goodbye = new.goodbyes[0]
+    assert (goodbye.reason, goodbye.ingress_epoch) == (resuming.pb.Goodbye.LINKED, epoch)
+    assert not new.welcomes
+    # what it says afterwards counts for nothing
+    new.hello()
+    resuming.answers(resuming.call, resuming.client)
+    resuming.other_goes_on()
+    assert not new.welcomes
+
+
+@pytest.mark.parametrize("epochs", [[], [b""], [b"o" * 16], [b"o" * 17]])
+def test_a_shim_that_does_not_say_so_replaces_its_link(resuming, epochs):
+    new = second_hello(resuming, *epochs)
+    new.wait(lambda: new.welcomes, "WELCOME")
+    assert not new.welcomes[0].resumed
+    assert_error(resuming.client.read_response(), 502, "container_lost")
+
+
+def test_a_shim_that_says_so_wrongly_registers(stack, pb):
+    """Its link is lost here, and it does not know yet."""
+    stack.ingress = stack.start_ingress()
+    first = stack.scripted_shim(pb)
+    epoch = first.welcomes[0].ingress_epoch
+    other = stack.scripted_shim(pb, hello=False)  # another container
+    other.send(hello=linked(other, epoch))
+    other.wait(lambda: other.welcomes, "WELCOME")
+    assert not other.goodbyes
 
 
 # ---- an ingress that welcomes, at the shim
@@ -473,3 +523,36 @@ def test_a_token_of_another_length_cannot_be_said(stack, server, pb, token):
     assert hello.resume_token == bytes(32)
     welcoming.welcome(resumed=False)
     lost(welcoming)
+
+
+def two_ends(stack, server, pb):
+    """Two scripted ingresses, and a shim that has a link with the first when it meets the other."""
+    first = stack.scripted_ingress(pb)
+    endpoint = f"tcp://127.0.0.1:{free_port()}"
+    shim = stack.start_shim([first.endpoint, endpoint], server=server)
+    return first, stack.scripted_ingress(pb, welcome=False, endpoint=endpoint), shim
+
+
+def goodbye_linked(peer: ScriptedIngress, pb, epoch: bytes) -> None:
+    peer.send(goodbye=pb.Goodbye(reason=pb.Goodbye.LINKED, ingress_epoch=epoch))
+
+
+def test_a_shim_says_with_whom_it_has_links_and_waits(stack, server, pb):
+    first, second, shim = two_ends(stack, server, pb)
+    assert list(second.wait_hello().linked_epochs) == [first.epoch]
+    goodbye_linked(second, pb, first.epoch)
+    shim.wait_log("another address leads to the same ingress")
+    assert first.read_answer(first.ask())[1] == b"hello"
+    # the first is lost: now it dials the second
+    second.welcomes_peers = True
+    first.send(goodbye=pb.Goodbye(reason=pb.Goodbye.STOPPING))
+    assert not second.wait_hello(2, 15).linked_epochs
+    assert second.read_answer(second.ask())[1] == b"hello"
+
+
+def test_a_goodbye_linked_by_somebody_else_is_a_refusal(stack, server, pb):
+    first, second, shim = two_ends(stack, server, pb)
+    second.wait_hello()
+    goodbye_linked(second, pb, b"e" * 16)
+    shim.wait_log("the ingress refuses this shim")
+    assert first.read_answer(first.ask())[1] == b"hello"
