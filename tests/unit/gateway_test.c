@@ -973,6 +973,31 @@ test_pings(void **state)
 	assert_int_equal(gateway_count(f->gateway).containers, 1);
 }
 
+/* A message to who is gone fails at once, so all are pinged when ZeroMQ tells of an end; and
+ * twice more, since its socket may learn of it later than its monitor.  No time passes: none of
+ * these pings is one that is due. */
+static void
+test_all_are_probed_when_a_connection_ends(void **state)
+{
+	struct fixture *f = *state;
+	struct shim *stays = registered(f, "f", 1);
+	struct shim *dies = registered(f, "f", 1);
+	uint64_t heard_bytes = stays->end.link.received_bytes;
+
+	settle(f);
+	assert_int_equal(stays->end.link.received_bytes, heard_bytes);
+	shim_close(dies);
+	for (int probe = 0; probe < 3; probe++) {
+		RUN_UNTIL(f, stays->end.link.received_bytes > heard_bytes);
+		settle(f);
+		heard_bytes = stays->end.link.received_bytes;
+		gateway_tick(f->gateway, f->now_ms);
+	}
+	settle(f);
+	assert_int_equal(stays->end.link.received_bytes, heard_bytes);
+	assert_int_equal(gateway_count(f->gateway).links_closed, 1);
+}
+
 /* ---- routing */
 
 static void
@@ -1705,6 +1730,7 @@ main(void)
 		TEST(the_old_connection_is_fenced),
 		TEST(a_resume_that_lies),
 		TEST(pings),
+		TEST(all_are_probed_when_a_connection_ends),
 		TEST(routing),
 		TEST(calls_wait_in_order),
 		TEST(the_queue_is_bounded_in_calls_and_time),
