@@ -66,7 +66,7 @@ def test_a_killed_container(stack: Stack, run, scratch_image: str, tmp_path: Pat
     assert_error(client.read_response(), 502, "container_lost")
     for _ in range(10):
         assert assert_answer(ingress.ask()).body == b"hello\n"
-    assert "begins /\n" in second.log
+    second.wait_log("begins /\n")
 
 
 def test_a_paused_container(stack: Stack, run, scratch_image: str, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_the_three_lines(sandbox: Sandbox, stack: Stack, run, porthole_image: st
     container = run("three-lines", options=[HOST_NETWORK, *setting(ingress)]).wait_registered()
     answer = assert_answer(ingress.ask("GET", "/a?b"))
     assert re.fullmatch(rb"Hello from /a\?b, process \d+\n", answer.body), answer.body
-    assert '"msg":"found the port of the command","port":8188' in container.log
+    container.wait_log('"msg":"found the port of the command","port":8188')
 
 
 def test_an_image_of_two_files(stack: Stack, run, scratch_image: str) -> None:
