@@ -31,6 +31,8 @@
 #define CHILD_STATUS_TEXT_BYTES 64
 /* A reason that does not fit is cut. */
 #define CHILD_REASON_BYTES 512
+/* The exit status of a command that a signal ended is this and its number. */
+#define CHILD_EXIT_SIGNAL_BASE 128
 /* How long after SIGKILL we still wait for what does not die. */
 #define CHILD_KILL_WAIT_MS 1000
 
@@ -143,14 +145,5 @@ void child_status_text(char *out, size_t out_bytes, int status);
 
 /* The exit status that tells of it as shells do: the command's, or 128 + signal. */
 int child_status_code(int status);
-
-/*
- * The environment for a command: `from` without the variables that hold a secret
- * of ours (PORTHOLE_ names with KEY, TOKEN or SECRET in them), with PORT=port when
- * port is not 0.  The array is the caller's, to be freed with free(), in one
- * piece with the text of PORT; the other strings are still those of `from`.
- */
-char **child_environment(char *const from[], int port)
-    __attribute__((warn_unused_result));
 
 #endif

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "shim/child.h"
+#include "shim/launch.h"
 
 #define LONG_MS 60000 /* later than any test ends */
 
@@ -609,7 +610,7 @@ test_environment(void **state)
 	} cases[] = { { 65535, with_port }, { 0, without } };
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		char **made = child_environment(from, cases[i].port);
+		char **made = launch_environment(from, cases[i].port);
 		size_t n = 0;
 		for (; cases[i].expected[n]; n++) {
 			assert_non_null(made[n]);
