@@ -3,6 +3,7 @@ ingress welcomes the shim.  Whoever says what cannot be ends that call and nothi
 
 from __future__ import annotations
 
+import time
 from typing import Any, Callable
 
 import pytest
@@ -470,7 +471,7 @@ def lost(welcoming: Welcoming) -> None:
     """Both calls are void, and what comes next is new."""
     for call in (welcoming.call, welcoming.other):
         wait_until(welcoming.connection_of(call).is_closed_now, "the server is told")
-    assert "link lost" in welcoming.shim.log
+    welcoming.shim.wait_log("link lost")
 
 
 def test_a_welcome_that_does_not_resume_voids_all_calls(welcoming):
@@ -522,6 +523,22 @@ def test_a_token_of_another_length_cannot_be_said(stack, server, pb, token):
     hello = welcoming.cut()
     assert hello.resume_token == bytes(32)
     welcoming.welcome(resumed=False)
+    lost(welcoming)
+
+
+@pytest.mark.parametrize("what, seconds", [("closed", 0.9), ("silent", 5.0)])
+def test_a_shim_gives_up_when_its_welcome_says(stack, server, pb, what, seconds):
+    """Not after the 1 s and 10 s of an ingress that says nothing of it."""
+    welcoming = Welcoming(stack, server, pb, silent_timeout_ms=2000, closed_timeout_ms=200)
+    start = time.monotonic()
+    if what == "closed":
+        welcoming.relay.refuse()
+        welcoming.relay.cut()
+    else:
+        welcoming.peer.pongs = False
+    welcoming.shim.wait_log("link lost.*" + ("could not be made again" if what == "closed"
+                                             else "fell silent"))
+    assert time.monotonic() - start < seconds
     lost(welcoming)
 
 

@@ -973,6 +973,30 @@ test_pings(void **state)
 	assert_int_equal(gateway_count(f->gateway).containers, 1);
 }
 
+/* A link that has been silent for a while gets no new call, until it speaks. */
+static void
+test_a_suspect_gets_nothing_new(void **state)
+{
+	struct fixture *f = *state;
+	struct shim *shim = registered(f, "f", 2);
+
+	settle(f);
+	f->now_ms += LINK_SUSPECT_MS - 1;
+	gateway_tick(f->gateway, f->now_ms);
+	struct exchange *sent = ask(f, "POST", "/a");
+	assert_int_equal(sent->state, EXCHANGE_SENT);
+	f->now_ms += 1;
+	gateway_tick(f->gateway, f->now_ms);
+	struct exchange *waits = ask(f, "POST", "/b");
+	assert_int_equal(waits->state, EXCHANGE_WAITING);
+	gateway_flush(f->gateway);
+	assert_int_equal(waits->state, EXCHANGE_WAITING);
+	assert_said(
+	    shim, "open:1 http:1/a http.request:1 open:2 http:2/b http.request:2 ");
+	leave(f, sent);
+	leave(f, waits);
+}
+
 /* A message to who is gone fails at once, so all are pinged when ZeroMQ tells of an end; and
  * twice more, since its socket may learn of it later than its monitor.  No time passes: none of
  * these pings is one that is due. */
@@ -1730,6 +1754,7 @@ main(void)
 		TEST(the_old_connection_is_fenced),
 		TEST(a_resume_that_lies),
 		TEST(pings),
+		TEST(a_suspect_gets_nothing_new),
 		TEST(all_are_probed_when_a_connection_ends),
 		TEST(routing),
 		TEST(calls_wait_in_order),
