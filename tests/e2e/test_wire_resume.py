@@ -561,7 +561,7 @@ def test_a_shim_says_with_whom_it_has_links_and_waits(stack, server, pb):
     shim.wait_log("another address leads to the same ingress")
     assert first.read_answer(first.ask())[1] == b"hello"
     # the first is lost: now it dials the second
-    second.welcomes_peers = True
+    first.welcomes_peers, second.welcomes_peers = False, True
     first.send(goodbye=pb.Goodbye(reason=pb.Goodbye.STOPPING))
     assert not second.wait_hello(2, 15).linked_epochs
     assert second.read_answer(second.ask())[1] == b"hello"
