@@ -815,8 +815,11 @@ tick_dial(struct uplink *uplink)
 			dial_failed(uplink, "it does not answer");
 		break;
 	case DIAL_HELLO:
-		if (age_ms >= (uplink->registered ? RESUME_DIAL_TIMEOUT_MS : WELCOME_TIMEOUT_MS))
+		if (age_ms >= (uplink->registered ? RESUME_DIAL_TIMEOUT_MS : WELCOME_TIMEOUT_MS)) {
+			/* It fell silent too: this one is closed now. */
+			uplink->closed_ms = now;
 			dial_failed(uplink, "no WELCOME came");
+		}
 		break;
 	}
 }

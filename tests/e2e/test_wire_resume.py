@@ -467,6 +467,22 @@ def test_a_second_welcome_changes_nothing(welcoming):
     welcoming.welcome()
 
 
+def test_a_hello_that_is_not_answered_is_said_again(welcoming):
+    """The new connection fell silent as well: after 2 s there is another one, and since nobody was
+    silent for 10 s nothing is lost."""
+    welcoming.cut()
+    start = time.monotonic()
+    hello = welcoming.peer.wait_hello(3)
+    assert 1.5 < time.monotonic() - start < 4
+    assert sorted(s.call for s in hello.calls) == [welcoming.call, welcoming.other]
+    welcoming.welcome(welcoming.state(welcoming.call), welcoming.state(welcoming.other))
+    welcoming.shim.wait_log("link resumed")
+    welcoming.gate.set()
+    for _ in range(2):
+        assert welcoming.peer.next_event("http_response_body").http_response_body.body == b"wer"
+    assert welcoming.server.requests.empty() and "link lost" not in welcoming.shim.log
+
+
 def lost(welcoming: Welcoming) -> None:
     """Both calls are void, and what comes next is new."""
     for call in (welcoming.call, welcoming.other):
