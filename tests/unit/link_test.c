@@ -992,6 +992,19 @@ test_a_frame_that_swells_is_refused(void **state)
 	    link_receive(&ingress.link, frame, FRAME_BYTES_MAX, NULL, 0, &text),
 	    -EBADMSG);
 	assert_true(ingress.arena.total_bytes <= 64 * 1024);
+
+	/* What takes more than 40 times its size is refused far below the whole limit. */
+	static const uint8_t scope[] = { 0x0a, 4, 0x1a, 2, 0x32, 0 };
+	const size_t small_bytes = 600 * 1024;
+	for (size_t at = 0; at < small_bytes; at += sizeof(scope))
+		memcpy(frame + at, scope, sizeof(scope));
+	text = NULL;
+	assert_int_equal(
+	    link_receive(&ingress.link, frame, small_bytes, NULL, 0, &text), -EBADMSG);
+	assert_int_equal(ingress.arena.bytes_max, 128 * 1024 + 40 * small_bytes);
+	/* Few of them do no harm: they are looked at, and found to be wrong. */
+	assert_int_equal(
+	    link_receive(&ingress.link, frame, 10 * sizeof(scope), NULL, 0, &text), 0);
 	free(frame);
 }
 
