@@ -12,8 +12,8 @@ from typing import Iterator
 
 import pytest
 
-from harness import http, settings
-from harness.holding import Held, Meter, wait_read, wait_still
+from harness import http, settings, websocket
+from harness.holding import Held, Meter, unread_bytes, wait_read, wait_still
 from harness.server import serve_heads
 from harness.stack import SANITIZED, Stack
 from harness.wire import Link
@@ -179,6 +179,43 @@ def test_bodies_that_the_server_does_not_take(stack, silent, door):
     made = clients(stack, 50, first)
     meters = [Meter(stack.ingress), Meter(stack.shim)]
     judge(f"{door}, the server takes none", rounds(stack, made, pieces), *meters)
+
+
+# ---- clients: WebSockets
+
+MESSAGES = {
+    "WebSocket messages of 1 byte, each by itself": [websocket.frame(websocket.BINARY, b"x")] * 300,
+    "WebSocket messages of no byte, each by itself": [websocket.frame(websocket.BINARY)] * 300,
+    "WebSocket messages of no byte, together": [websocket.frame(websocket.BINARY) * 100] * 10,
+    "a WebSocket message in fragments of 1 byte": [websocket.frame(websocket.BINARY, b"x", fin=False)]
+    + [websocket.frame(websocket.CONTINUATION, b"x", fin=False)] * 300,
+    "pings of a WebSocket": [websocket.frame(websocket.PING, b"x" * 100)] * 100,
+}
+
+
+@pytest.mark.parametrize("door", MESSAGES)
+def test_websockets_whose_shim_takes_nothing(stack, pb, door):
+    """It acknowledges nothing, and gives a first window of credit."""
+    stack.ingress = stack.start_ingress()
+    shim = stack.scripted_shim(pb, credit=32 * KIB)
+    shim.acknowledges = False
+    made = [stack.client() for _ in range(50)]
+    for client in made:
+        client.send(websocket.handshake())
+        call = shim.next_event("websocket").call
+        shim.next_event("websocket_connect", call)
+        shim.send(shim.event(call, websocket_accept=shim.pb.WebsocketAccept()))
+        assert client.read_head().status == 101
+    wait_still([stack.ingress], [])
+    meter, sent = Meter(stack.ingress), 0
+    with stack.client() as marker:
+        for piece in MESSAGES[door]:
+            for client in made:
+                client.send(piece)
+                sent += len(piece)
+            marker.ask(target="/.porthole/readyz")
+    wait_still([stack.ingress], [stack.ingress.port])
+    judge(f"{door}, the shim takes none", sent - unread_bytes(stack.ingress.port), meter)
 
 
 # ---- servers
