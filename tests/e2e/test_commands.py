@@ -32,6 +32,7 @@ async def app(scope, receive, send):
             if kind == "lifespan.shutdown":
                 return
     if scope["path"] == "/slow":
+        print("begins slow")
         await asyncio.sleep(1)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
@@ -41,6 +42,7 @@ WSGI = """
 import time
 def app(environ, start_response):
     if environ["PATH_INFO"] == "/slow":
+        print("begins slow")
         time.sleep(1)
     start_response("200 OK", [("Content-Length", "2")])
     return [b"ok"]
@@ -54,6 +56,7 @@ app = Flask(__name__)
 @app.route("/<path:path>", methods=["GET", "POST"])
 def any(path=""):
     if path == "slow":
+        print("begins slow")
         time.sleep(1)
     return "ok"
 app.run(host="127.0.0.1", port=int(sys.argv[1]))
@@ -62,6 +65,7 @@ app.run(host="127.0.0.1", port=int(sys.argv[1]))
 NODE = """
 const server = require("http").createServer((request, response) => {
   request.resume();
+  if (request.url === "/slow") console.log("begins slow");
   setTimeout(() => response.end("ok"), request.url === "/slow" ? 1000 : 0);
 });
 server.listen(Number(process.argv[2]), "127.0.0.1");
@@ -144,8 +148,7 @@ def test_its_port_is_found_and_it_is_ended_after_its_last_call(stack, folder, na
     if name not in ("nginx", "a script that forks"):
         client = stack.client()
         client.send(http.request("POST", "/slow", body=b"x"))
-        # It is on its way: the shim counts it when it begins to drain.
-        wait_until(lambda: call_is_running(stack.shim.pid, port), "the server has the call")
+        stack.shim.wait_log("begins slow")
         stack.shim.signal(signal.SIGTERM)
         assert "calls=1" in stack.shim.wait_log("draining.*")[0]
         assert ok(client.read_response()).body == b"ok"
@@ -153,21 +156,6 @@ def test_its_port_is_found_and_it_is_ended_after_its_last_call(stack, folder, na
         stack.shim.signal(signal.SIGTERM)
     stack.shim.expect_exit(0, 15)
     assert not [pid for pid in everybody if Path(f"/proc/{pid}").exists()]
-
-
-def call_is_running(pid: int, port: int) -> bool:
-    """Has the shim a connection to the server, beside its tries of the port?"""
-    inodes = set()
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            inodes.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
-        except FileNotFoundError:
-            pass
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if int(fields[2].partition(":")[2], 16) == port and fields[3] == "01" and f"socket:[{fields[9]}]" in inodes:
-            return True
-    return False
 
 
 def test_a_server_that_closes_idle_connections_early(stack, folder):
@@ -256,7 +244,7 @@ def test_the_last_five_seconds_of_the_grace_are_the_commands(stack):
     start(stack, [*SAMPLE, str(port)], *settings.grace(6))
     client = stack.client()
     client.send(http.request("POST", "/hang", body=b"x"))
-    wait_until(lambda: call_is_running(stack.shim.pid, port), "the server has the call")
+    stack.shim.wait_log("sample server hangs")
     begin = time.monotonic()
     stack.shim.signal(signal.SIGTERM)
     assert_error(client.read_response(), 502, "container_lost")

@@ -22,6 +22,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:  # noqa: N802 - named by the base class
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path == "/hang":
+            print("sample server hangs", flush=True)
             threading.Event().wait()
         if self.path == "/eat":
             eaten = []
