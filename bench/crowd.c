@@ -8,9 +8,9 @@
  *     body     a body that never ends: a byte of it every INTERVAL_MS
  *     read     a large answer, of which INTERVAL_BYTES are read every INTERVAL_MS; 0: none
  *
- * A connection that ends is opened again at once, but for those of park.  "open N" is
- * written when all are connected for the first time; after that each line that is read from
- * standard input is answered with what is known so far:
+ * Of head and body a connection that ends is opened again at once.  "open N" is written when
+ * all are connected for the first time; after that each line that is read from standard input
+ * is answered with what is known so far:
  *
  *     open=N ended=N answers=N status=408:N,... age_ms=LEAST-MOST
  *
@@ -46,6 +46,7 @@ enum kind { PARK, HEAD, BODY, READ };
 struct client {
 	int fd; /* -1: none */
 	bool connected;
+	bool done;  /* it has ended, and is not opened again */
 	int status; /* of its answer; 0: none yet */
 	int64_t since_ms;
 	int64_t next_ms; /* when it does something by itself */
@@ -69,7 +70,7 @@ static enum kind kind;
 static int ep;
 static struct sockaddr_in address;
 static struct client *clients;
-static size_t count, open_count, connecting, ended, answers;
+static size_t count, open_count, connecting, done_count, ended, answers;
 static unsigned statuses[STATUS_MAX];
 static int64_t interval_ms, age_least_ms = INT64_MAX, age_most_ms;
 static char opening[1024];
@@ -119,6 +120,8 @@ over(struct client *c)
 		return; /* the listener was overrun: it is dialled again */
 	}
 	open_count--;
+	c->done = kind == PARK || kind == READ;
+	done_count += c->done;
 	ended++;
 	statuses[c->status]++;
 	age_least_ms = age_ms < age_least_ms ? age_ms : age_least_ms;
@@ -195,7 +198,7 @@ tick(void)
 	for (size_t i = 0; i < count; i++) {
 		struct client *c = &clients[i];
 
-		if (c->fd < 0 && connecting < CONNECTING_MAX && (kind != PARK || !c->status))
+		if (c->fd < 0 && !c->done && connecting < CONNECTING_MAX)
 			dial(c);
 		if (c->fd < 0 || !c->connected)
 			continue;
@@ -203,7 +206,7 @@ tick(void)
 			act(c);
 		next = c->next_ms < next ? c->next_ms : next;
 	}
-	if (open_count + connecting < count)
+	if (open_count + connecting + done_count < count)
 		return 10;
 	return next == INT64_MAX ? -1 : next <= now ? 1 : (int)(next - now);
 }

@@ -162,13 +162,18 @@ class Crowd:
     def wait_open(self) -> None:
         wait_log(self.log, r"(?m)^open \d+\n", self.OPEN_SECONDS)
 
+    def close(self) -> None:
+        self.group.processes[0].stdin.close()
+
     def report(self) -> dict[str, str]:
         """open, ended, answers, status, age_ms: as bench/crowd.c says them."""
         self.asked += 1
         self.group.processes[0].stdin.write(b"\n")
         self.group.processes[0].stdin.flush()
-        line = wait_log(self.log, r"(?s)(?:.*?\nopen=([^\n]*)\n){%d}" % self.asked)[1]
-        return dict(word.partition("=")[::2] for word in ("open=" + line).split())
+        # All lines but those before this answer.
+        line = wait_log(self.log, r"\A(?:.*\n)*?(?:open=.*\n){%d}(open=.*)\n"
+                        % (self.asked - 1))[1]
+        return dict(word.partition("=")[::2] for word in line.split())
 
 
 class Programs:
