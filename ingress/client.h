@@ -55,7 +55,7 @@ struct client {
 	struct lane *lane;
 	struct MHD_Connection *connection;
 	struct MHD_Response *response; /* borrowed, while responding */
-	struct client *next; /* all clients of the front */
+	struct client *next; /* on one of the front's two lists */
 	struct client *previous;
 	struct client *resume_next; /* to be resumed this turn */
 	int fd;
@@ -76,6 +76,7 @@ struct client {
 	bool trusted;         /* its address is a trusted proxy's */
 	bool suspended;       /* libmicrohttpd does not look at it */
 	bool resuming;        /* on the front's resume list */
+	bool resting;         /* on the list that no tick looks at */
 	bool moving;          /* taken out of libmicrohttpd, to be given back */
 	bool move_large;      /* to a lane with large pools */
 	bool handled;         /* libmicrohttpd has asked for the answer */

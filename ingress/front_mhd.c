@@ -44,8 +44,8 @@
 #define SMALL_POOL_BYTES     (6 * 1024)
 #define LARGE_POOL_BYTES_MIN (64 * 1024)
 #define LARGE_POOL_SPARE     (4 * 1024)
-/* A request that waits for its answer longer than this gives a large one back. */
-#define LARGE_POOL_KEPT_MS 1000
+/* A request that waits for its answer longer than this gives a large one back, and rests. */
+#define REST_AFTER_MS 1000
 /* Runs of one lane in one turn, before the others have theirs. */
 #define LANE_RUNS_MAX 16
 #define WATCH_EVENTS 256
@@ -71,7 +71,8 @@ struct front {
 	struct request_limits limits;
 	struct lane *lanes[LANES_MAX];
 	size_t lanes_count;
-	struct client *clients;
+	struct client *clients; /* that have a deadline, or may have one soon */
+	struct client *resting; /* the others */
 	size_t clients_count;
 	size_t clients_max;
 	struct client *resume;
@@ -204,9 +205,52 @@ front_random(struct front *front, unsigned char out[16])
 	memcpy(out, front->random + front->random_left, 16);
 }
 
+static void
+list_add(struct client **list, struct client *client)
+{
+	client->previous = NULL;
+	client->next = *list;
+	if (*list)
+		(*list)->previous = client;
+	*list = client;
+}
+
+static void
+list_del(struct client **list, struct client *client)
+{
+	if (client->previous)
+		client->previous->next = client->next;
+	else
+		*list = client->next;
+	if (client->next)
+		client->next->previous = client->previous;
+}
+
+/* A client that waits for its answer has no deadline of ours: there may be many of them, and
+ * only an event ends their rest. */
+static void
+rest(struct front *front, struct client *client)
+{
+	list_del(&front->clients, client);
+	list_add(&front->resting, client);
+	client->resting = true;
+}
+
+static void
+wake(struct front *front, struct client *client)
+{
+	if (!client->resting)
+		return;
+	list_del(&front->resting, client);
+	list_add(&front->clients, client);
+	client->resting = false;
+	client->output_ms = front->now_ms;
+}
+
 void
 front_resume(struct front *front, struct client *client)
 {
+	wake(front, client);
 	if (!client->suspended || client->resuming)
 		return;
 	client->resuming = true;
@@ -478,7 +522,7 @@ waits(const struct client *client)
 	return client->state == CLIENT_ACTIVE && client->handled && !client->responding &&
 	    !client->writing_raw && client->exchange->request_whole &&
 	    !exchange_has_answer(client->exchange) &&
-	    client->front->now_ms - client->input_ms >= LARGE_POOL_KEPT_MS;
+	    client->front->now_ms - client->input_ms >= REST_AFTER_MS;
 }
 
 static enum MHD_Result
@@ -571,12 +615,7 @@ forget_client(struct front *front, struct client *client)
 		client_on_response_done(client, false);
 	tap_set(client->fd, NULL);
 	epoll_ctl(front->watch_fd, EPOLL_CTL_DEL, client->fd, NULL);
-	if (client->previous)
-		client->previous->next = client->next;
-	else
-		front->clients = client->next;
-	if (client->next)
-		client->next->previous = client->previous;
+	list_del(client->resting ? &front->resting : &front->clients, client);
 	front->clients_count--;
 	if (client->lane)
 		client->lane->clients--;
@@ -743,6 +782,7 @@ void
 front_watch_output(struct front *front, struct client *client, bool on)
 {
 	client->writing_raw = on;
+	wake(front, client);
 	if (!client->moving && watch(front, EPOLL_CTL_MOD, client) < 0)
 		client_close(client, "it cannot be watched");
 }
@@ -784,10 +824,7 @@ front_add(
 		close(fd);
 		return;
 	}
-	client->next = front->clients;
-	if (front->clients)
-		front->clients->previous = client;
-	front->clients = client;
+	list_add(&front->clients, client);
 	front->clients_count++;
 	give_to_lane(front, client, (const struct sockaddr *)address, bytes);
 }
@@ -960,8 +997,10 @@ front_tick(struct front *front, int64_t now_ms)
 		struct client *next = client->next;
 
 		client_tick(client, now_ms);
-		if (client->lane->large && waits(client))
+		if (waits(client) && client->lane->large)
 			front_resume(front, client);
+		else if (waits(client) && client->suspended && !client->resuming)
+			rest(front, client);
 		client = next;
 	}
 	tick_websockets(front);
@@ -1051,6 +1090,8 @@ front_free(struct front *front)
 {
 	if (!front)
 		return;
+	while (front->resting)
+		wake(front, front->resting);
 	for (struct client *client = front->clients; client; client = client->next)
 		client_close(client, "the gateway stops");
 	front_turn(front, front->now_ms);

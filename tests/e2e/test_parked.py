@@ -7,6 +7,7 @@ each request does not pass."""
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from pathlib import Path
 
@@ -26,6 +27,9 @@ MEASURES_MEMORY = not SANITIZED
 BATCHES, REQUESTS = 10, 200
 CPU_FACTOR_MAX = 1.35
 WARM_REQUESTS = 300
+# CPU of the ingress for each second in which nothing happens.
+IDLE_S, IDLE_US_MAX = 0.5, 2500
+REST_S = 2.0
 # Of those whose connection has served a larger answer, or whose answer has begun.
 USED = 1000
 LARGE_BYTES = 30 * KIB
@@ -73,6 +77,22 @@ def cpu_us(stack: Stack) -> float:
     return min(costs)
 
 
+def idle_cpu_us(stack: Stack) -> float:
+    """Of the ingress, in a second: the least of some."""
+    costs = []
+    for _ in range(4):
+        before = run_time_us(stack.ingress.pid)
+        time.sleep(IDLE_S)  # the passing of time is what is measured
+        costs.append((run_time_us(stack.ingress.pid) - before) / IDLE_S)
+    return min(costs)
+
+
+def assert_rests(stack: Stack, alone_us: float) -> None:
+    """A look at each of them ten times a second would take twice what is allowed."""
+    wait_until(lambda: idle_cpu_us(stack) <= alone_us + IDLE_US_MAX,
+               "what waits is looked at no more", REST_S)
+
+
 def sizes(stack: Stack) -> tuple[int, int]:
     return resident_bytes(stack.ingress.pid), resident_bytes(stack.shim.pid)
 
@@ -103,10 +123,11 @@ def assert_cost_little(stack: Stack, alone_us: float, before: tuple[int, int],
 def test_calls_parked_at_the_server_cost_others_nothing(parking) -> None:
     stack, server = parking
     ask_many(stack, WARM_REQUESTS)
-    alone_us, before = cpu_us(stack), sizes(stack)
+    alone_us, before, idle_us = cpu_us(stack), sizes(stack), idle_cpu_us(stack)
     with Crowd(stack.ingress.address, [request(i) for i in range(PARKED)]) as crowd:
         server.wait_held(PARKED)
         assert_cost_little(stack, alone_us, before, sizes(stack))
+        assert_rests(stack, idle_us)
         assert crowd.spoken_to() == 0
         server.answer_all()
         assert crowd.read_answers() == [b"/park/%d" % i for i in range(PARKED)]
