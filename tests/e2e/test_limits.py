@@ -16,6 +16,9 @@ from harness.server import serve, serve_heads
 SHORT_MS = 300
 # A deadline may be seen a little late, never early.
 LATE_S = 2.0
+# A connection whose request waits for longer than a second is not looked at until its answer
+# comes.
+REST_S = 1.4
 
 
 def until_closed(client) -> float:
@@ -233,6 +236,24 @@ def test_waiting_for_an_answer_is_not_idle(stack, server):
 
 def test_a_client_that_takes_no_byte_is_given_up(stack, server):
     def send(_request: http.Request, conn) -> None:
+        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (256 << 20))
+        conn.send_until_blocked(b"x" * (1 << 20), 256 << 20, 5)
+        conn.close()
+
+    server.script(serve(send))
+    stack.pair(server, settings.client_stall(SHORT_MS))
+    client = stack.client()
+    client.send(http.request())
+    stack.ingress.wait_log("client_stalled")
+    assert server.connections[0].finished.wait(10)
+
+
+def test_a_client_that_takes_no_byte_after_a_long_wait_is_given_up(stack, server):
+    """While it waited nobody looked at its deadlines."""
+    go = server.gate()
+
+    def send(_request: http.Request, conn) -> None:
+        assert not go.wait(REST_S)  # the passing of time
         conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (256 << 20))
         conn.send_until_blocked(b"x" * (1 << 20), 256 << 20, 5)
         conn.close()
