@@ -231,6 +231,34 @@ def test_a_second_hello_on_a_link_that_was_resumed(resuming):
         assert_error(client.read_response(), 502, "container_lost")
 
 
+def test_a_link_that_spoke_garbage_is_not_resumed(resuming):
+    old = resuming.shim
+    old.send_raw([b"\xff" * 20])
+    old.wait(lambda: old.goodbyes, "GOODBYE")
+    assert old.goodbyes[0].reason == resuming.pb.Goodbye.MALFORMED
+    for client in (resuming.client, resuming.other_client):
+        assert_error(client.read_response(), 502, "container_lost")
+    shim = resuming.resume(resuming.state(resuming.call), resuming.state(resuming.other))
+    assert not shim.welcomes[0].resumed and not shim.welcomes[0].calls
+    shim.calls = {}
+    resuming.answers(*reversed(resuming.ask()))
+
+
+def test_the_old_connection_cannot_take_the_link_back(resuming):
+    """It has the token too; but from the resume on nothing counts that comes over it."""
+    old, states = resuming.shim, [resuming.state(resuming.call), resuming.state(resuming.other)]
+    resuming.resume(*states)
+    hello = old.hello_message(resume_token=old.welcomes[0].resume_token)
+    hello.calls.extend(states)
+    old.send(hello=hello)
+    old.send(hello=old.hello_message())
+    old.send(ping=resuming.pb.Ping(id=99))
+    resuming.shim.round_trip()
+    resuming.answers(resuming.call, resuming.client)
+    resuming.other_goes_on()
+    assert len(old.welcomes) == 1 and not old.goodbyes and old.ponged != 99
+
+
 def test_resuming_over_and_over(resuming):
     for _ in range(20):
         shim = resuming.resume(resuming.state(resuming.call), resuming.state(resuming.other))
