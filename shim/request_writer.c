@@ -245,7 +245,8 @@ put_fields(char *at, const struct request_head *head, const struct survey *seen)
 	}
 	/* RFC 9110 section 10.1.1: never without a body. */
 	if (head->expect_continue &&
-	    (head->body == REQUEST_BODY_CHUNKED || head->body_bytes > 0))
+	    (head->body == REQUEST_BODY_CHUNKED ||
+	        (head->body == REQUEST_BODY_LENGTH && head->body_bytes > 0)))
 		at = PUT_LITERAL(at, "Expect: 100-continue\r\n");
 	return at;
 }

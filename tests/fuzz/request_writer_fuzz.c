@@ -36,7 +36,7 @@ struct text {
 #define PART_END 0x1e
 
 static const char *const known_names[] = { "Host", "Connection", "Keep-Alive",
-	"Proxy-Connection", "Transfer-Encoding", "Content-Length", "Upgrade", "TE",
+	"Proxy-Connection", "Transfer-Encoding", "Content-Length", "Upgrade", "TE", "Expect",
 	"Trailer", "Foo" };
 #define KNOWN_NAMES (sizeof(known_names) / sizeof(known_names[0]))
 
@@ -104,7 +104,7 @@ names(const struct field *connection, const struct field *f)
 static bool
 is_dropped(const struct request_head *head, const struct field *f)
 {
-	for (size_t i = 1; i <= 7; i++)
+	for (size_t i = 1; i <= 8; i++)
 		if (is_name(f, known_names[i]))
 			return true;
 	if (is_name(f, "Host"))
@@ -180,7 +180,9 @@ check_request_line(const struct request_head *head, struct text line)
 static void
 check_head(const struct request_head *head, struct text written)
 {
-	size_t next = 0, hosts = 0, framings = 0, connections = 0;
+	size_t next = 0, hosts = 0, framings = 0, connections = 0, expects = 0;
+	bool has_body = head->body == REQUEST_BODY_CHUNKED ||
+	    (head->body == REQUEST_BODY_LENGTH && head->body_bytes > 0);
 	bool is_last_te = false;
 
 	check_request_line(head, take_line(&written));
@@ -215,6 +217,11 @@ check_head(const struct request_head *head, struct text written)
 			framings++;
 			continue;
 		}
+		if (is_name(&f, "Expect")) {
+			REQUIRE(is((struct text){ f.value, f.value_bytes }, "100-continue"));
+			expects++;
+			continue;
+		}
 		hosts += is_name(&f, "Host");
 		while (
 		    next < head->fields_count && is_dropped(head, &head->fields[next]))
@@ -240,9 +247,9 @@ check_head(const struct request_head *head, struct text written)
 	REQUIRE(hosts == 1);
 	REQUIRE(connections == (head->te_trailers ? 2 : 0));
 	REQUIRE(framings <= 1);
-	if (head->body == REQUEST_BODY_CHUNKED ||
-	    (head->body == REQUEST_BODY_LENGTH && head->body_bytes > 0))
+	if (has_body)
 		REQUIRE(framings == 1);
+	REQUIRE(expects == (head->expect_continue && has_body));
 }
 
 static void
@@ -285,6 +292,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	head.target_bytes = part.bytes;
 	head.body = data[0] % 3;
 	head.te_trailers = data[0] & 0x40;
+	head.expect_continue = data[0] & 0x20;
 	head.body_bytes = data[1] < 2 ? data[1] : (uint64_t)1 << (data[1] % 64);
 	if (data[0] & 0x80) {
 		part = take_part(&input);
