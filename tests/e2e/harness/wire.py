@@ -272,6 +272,7 @@ class ScriptedShim(Link):
                  concurrency: int = 100, credit: int = CREDIT, hello: bool = True,
                  container: bytes | None = None) -> None:
         sock = zmq.Context.instance().socket(zmq.DEALER)
+        sock.sndhwm = 0
         sock.connect(endpoint)
         super().__init__(pb, sock, credit)
         self.container = container or os.urandom(16)
@@ -346,6 +347,7 @@ class ScriptedIngress(Link):
     def __init__(self, pb: ModuleType, credit: int = CREDIT, welcome: bool = True,
                  endpoint: str = "tcp://127.0.0.1:0") -> None:
         sock = zmq.Context.instance().socket(zmq.ROUTER)
+        sock.sndhwm = 0  # credit bounds what waits; a full ROUTER would drop messages
         wait_until(lambda: bind(sock, endpoint), f"{endpoint} is free")
         self.endpoint = sock.getsockopt_string(zmq.LAST_ENDPOINT)
         self.epoch = os.urandom(16)
