@@ -14,16 +14,18 @@ from .deadline import Deadline, PATIENCE_S
 
 SANITIZER_REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:")
 SANITIZER_EXIT = 99
+LEAKS_OF_OTHERS = Path(__file__).resolve().parent / "leaks.supp"
 STOP_S = 10.0
 # Variables that would change what our programs or the servers do.
 FOREIGN = ("PORTHOLE_", "AWS_LWA_", "PORT", "HTTP_PROXY", "http_proxy", "ASAN_OPTIONS",
-           "UBSAN_OPTIONS", "TSAN_OPTIONS")
+           "LSAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Our environment without what would leak into a program under test."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
     env["ASAN_OPTIONS"] = f"abort_on_error=0:exitcode={SANITIZER_EXIT}:quarantine_size_mb=8"
+    env["LSAN_OPTIONS"] = f"suppressions={LEAKS_OF_OTHERS}:print_suppressions=0"
     env["UBSAN_OPTIONS"] = f"print_stacktrace=1:halt_on_error=1:exitcode={SANITIZER_EXIT}"
     env["TSAN_OPTIONS"] = f"exitcode={SANITIZER_EXIT}"
     env["PYTHONUNBUFFERED"] = "1"
