@@ -24,6 +24,7 @@ struct listener {
 	uv_poll_t poll;
 	int fd;
 	bool paused;
+	bool path_removed;       /* of a unix socket */
 	bool out_of_descriptors; /* said once until it is over */
 	struct sockaddr_storage address;
 	socklen_t address_bytes;
@@ -77,9 +78,21 @@ on_acceptable(uv_poll_t *poll, int status, int events)
 	accept_some(poll->data, ACCEPTS_MAX);
 }
 
+/* Once: later it may be another's. */
+static void
+remove_path(struct listener *listener)
+{
+	const struct sockaddr_un *path = (const struct sockaddr_un *)&listener->address;
+
+	if (!listener->path_removed && path->sun_family == AF_UNIX && path->sun_path[0])
+		unlink(path->sun_path);
+	listener->path_removed = true;
+}
+
 void
 listener_accept_all(struct listener *listener)
 {
+	remove_path(listener); /* nobody can connect between here and the close */
 	accept_some(listener, LISTEN_BACKLOG);
 }
 
@@ -195,9 +208,7 @@ listener_free(struct listener *listener)
 {
 	if (!listener)
 		return;
-	const struct sockaddr_un *path = (const struct sockaddr_un *)&listener->address;
-	if (path->sun_family == AF_UNIX && path->sun_path[0])
-		unlink(path->sun_path);
+	remove_path(listener);
 	int fd = listener->fd;
 	uv_close((uv_handle_t *)&listener->poll, on_closed);
 	close(fd);

@@ -24,9 +24,10 @@ struct listener;
 /* Listens on address.  Returns NULL with errno and the step in *out_text. */
 struct listener *listener_new(uv_loop_t *loop, struct front *front,
     const struct address *address, const char **out_text);
-/* A unix socket's path is removed. */
-/* Whoever has connected before now is let in: to be closed out here is to fail. */
+/* Whoever has connected before now is let in: to be closed out here is to fail.  A unix
+ * socket's path is removed before, so that nobody comes later. */
 void listener_accept_all(struct listener *listener);
+/* A unix socket's path is removed. */
 void listener_free(struct listener *listener);
 
 /* The real address, with its port. */
