@@ -77,7 +77,8 @@ class CallServer:
                 seconds: float) -> bytes | None:
         if kind != "drips":
             time.sleep(seconds)  # what this server takes
-            return http.reply(fields=[(b"X-Call", b"%d" % call)], body=body)
+            conn.send(http.reply(fields=[(b"X-Call", b"%d" % call)], body=body), SERVER_PATIENCE_S)
+            return None
         conn.send(b"HTTP/1.1 200 OK\r\nX-Call: %d\r\nContent-Length: %d\r\n\r\n"
                   % (call, len(body)))
         pieces = range(0, len(body), PIECE_BYTES)
