@@ -41,6 +41,7 @@ def line_of(ingress, answer: http.Response) -> dict:
 
 def test_a_line_for_each_call(pair, server):
     server.script(serve(lambda request, conn: http.reply(body=b"four")))
+    assert_answer(pair.ask())  # the container is ready: a call that waits for that is cold
     answer = assert_answer(pair.ask("POST", "/a?b", body=b"six by", host=b"Some.Host:1"))
     line = line_of(pair.ingress, answer)
     assert list(line) == KEYS
