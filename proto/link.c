@@ -462,7 +462,6 @@ resume_call(struct link *link, const Porthole__CallState *state)
 		    "at a resume it has other events than were sent");
 		return;
 	}
-	requeue(call);
 	if (state->stop && link->side == LINK_INGRESS && !call->stop_heard) {
 		call->stop_heard = true;
 		link->ops->on_stop(link->arg, call);
@@ -482,8 +481,6 @@ resume_unnamed(struct link *link, struct link_call *call)
 	    stream_out_resume(&call->out, 0, 0) < 0)
 		link->ops->on_violation(
 		    link->arg, call, "HELLO", "it does not name a call that had arrived");
-	else
-		requeue(call);
 }
 
 void
@@ -506,6 +503,10 @@ link_resume(struct link *link, Porthole__CallState *const *states, size_t count)
 		if ((call = find(link, unnamed[i])))
 			resume_unnamed(link, call);
 	free(unnamed);
+	/* In the order of their numbers, whatever the peer named: a scope that comes behind
+	 * that of a later call would be taken for that of one that has ended. */
+	HASH_ITER(hh, link->calls, call, next)
+		requeue(call);
 }
 
 void

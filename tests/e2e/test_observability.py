@@ -90,9 +90,8 @@ def test_a_call_that_waited_for_its_container_was_cold(stack, server):
 
 def test_a_call_that_waited_for_room_was_not_cold(stack, server):
     gate = server.gate()
-    stack.pair(server, shim_flags=settings.concurrency(1), function="hello")
-    assert_answer(stack.ask())  # it is ready
     server.script(serve(lambda request, conn: gate.wait(30) and http.reply()))
+    stack.pair(server, shim_flags=settings.concurrency(1), function="hello")
     clients = [stack.client() for _ in range(2)]
     for client in clients:
         client.send(http.request())
