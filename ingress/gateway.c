@@ -14,6 +14,8 @@
 #define RECEIVE_MESSAGES_MAX 512
 /* How long ZeroMQ may go on sending at the end. */
 #define GOODBYE_LINGER_MS 200
+/* Runs of ZeroMQ before a tick judges who is silent. */
+#define TICK_ROUNDS_MAX 64
 /* A disconnect is heard of from ZeroMQ's thread, perhaps before its socket knows: so many
  * ticks after it all peers are probed again. */
 #define PROBES 2
@@ -55,7 +57,7 @@ gateway_endpoint(const struct gateway *gateway)
 int
 gateway_fd(const struct gateway *gateway)
 {
-	return link_socket_fd(gateway->socket);
+	return link_context_fd(gateway->context);
 }
 
 int
@@ -70,7 +72,7 @@ gateway_woken(struct gateway *gateway, bool monitor)
 	if (monitor)
 		gateway->has_events = true;
 	else
-		gateway->has_input = true;
+		link_context_wake(gateway->context);
 }
 
 /* ---- peers */
@@ -201,6 +203,9 @@ gateway_receive(struct gateway *gateway, int64_t now_ms)
 	bool probe = false;
 	int budget = RECEIVE_MESSAGES_MAX;
 
+	gateway->has_heard = link_context_run(gateway->context);
+	if (gateway->has_heard)
+		gateway->has_input = true;
 	gateway->now_ms = now_ms;
 	gateway->now_us = now_us();
 	while (budget > 0 && receive(gateway, &message)) {
@@ -229,7 +234,6 @@ container_flush(struct container *container)
 	    link_collect(&container->link, &gateway->batch)) {
 		int r = link_socket_send(gateway->socket, &container->peer, &gateway->batch);
 
-		gateway->has_input = true; /* the send may have taken the watch's word */
 		batch_reset(&gateway->batch);
 		if (r < 0) {
 			container_closed(container);
@@ -365,16 +369,26 @@ tick_container(struct container *container)
 	}
 }
 
+/* What was said while we did not run counts before anybody is called silent; the watch has
+ * not told of it yet.  Each round hears of some hundred connections. */
+static void
+hear_all(struct gateway *gateway, int64_t now_ms)
+{
+	int rounds = TICK_ROUNDS_MAX;
+
+	do {
+		link_context_wake(gateway->context);
+		gateway_receive(gateway, now_ms);
+	} while (gateway->has_heard && --rounds > 0);
+}
+
 void
 gateway_tick(struct gateway *gateway, int64_t now_ms)
 {
 	struct container *container, *next_container;
 	struct function *function, *next_function;
 
-	/* What was said while we did not run counts before anybody is called silent; the watch
-	 * has not told of it yet. */
-	gateway->has_input = true;
-	gateway_receive(gateway, now_ms);
+	hear_all(gateway, now_ms);
 	if (gateway->probes_left > 0) {
 		gateway->probes_left--;
 		probe_all(gateway);

@@ -47,8 +47,9 @@ void gateway_set_subprocesses(
 void gateway_configure(struct gateway *gateway);
 
 const char *gateway_endpoint(const struct gateway *gateway);
-/* Descriptors to be watched for reading; call gateway_woken when one is ready, before
- * gateway_receive: it does not look where it was not told of anything. */
+/* Descriptors to be watched for reading: ZeroMQ's, and its monitor's.  Call gateway_woken
+ * when one is ready, before gateway_receive: it does not look where it was not told of
+ * anything. */
 int gateway_fd(const struct gateway *gateway);
 int gateway_monitor_fd(const struct gateway *gateway);
 void gateway_woken(struct gateway *gateway, bool monitor);

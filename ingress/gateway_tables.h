@@ -93,6 +93,7 @@ struct gateway {
 	const struct ingress_config *config;
 	struct link_context *context;
 	struct link_socket *socket;
+	bool has_heard;  /* ZeroMQ did something when it ran last */
 	bool has_input;  /* perhaps: to look takes system calls */
 	bool has_events; /* ... at the monitor */
 	struct arena arena;

@@ -8,6 +8,7 @@
 #include <zmq.h>
 
 #include "proto/base/alloc.h"
+#include "proto/zmq_tap.h"
 
 /* A stranger must finish the handshake within this. */
 #define HANDSHAKE_MS 5000
@@ -17,6 +18,8 @@
 
 struct link_context {
 	void *zmq;
+	struct zmq_tap *tap;
+	bool woken;             /* ZeroMQ has something to do */
 	unsigned long monitors; /* made so far */
 };
 
@@ -27,6 +30,7 @@ struct zmq_payload {
 };
 
 struct link_socket {
+	struct link_context *context;
 	void *zmq;
 	void *monitor;
 	int fd;
@@ -47,16 +51,41 @@ link_context_new(void)
 	context->zmq = zmq_ctx_new();
 	assert(context->zmq);
 	zmq_ctx_set(context->zmq, ZMQ_MAX_SOCKETS, 65535);
+	context->tap = zmq_tap_new();
 	return context;
 }
 
 void
 link_context_free(struct link_context *context)
 {
-	if (context) {
-		zmq_ctx_term(context->zmq);
-		free(context);
-	}
+	if (!context)
+		return;
+	zmq_tap_wait_for(context->tap);
+	zmq_ctx_term(context->zmq);
+	zmq_tap_wait_for(NULL);
+	zmq_tap_free(context->tap);
+	free(context);
+}
+
+int
+link_context_fd(const struct link_context *context)
+{
+	return zmq_tap_fd(context->tap);
+}
+
+void
+link_context_wake(struct link_context *context)
+{
+	context->woken = true;
+}
+
+bool
+link_context_run(struct link_context *context)
+{
+	if (!context->woken)
+		return false;
+	context->woken = false;
+	return zmq_tap_run(context->tap);
 }
 
 static int
@@ -112,11 +141,16 @@ open_socket(struct link_context *context, int type, struct link_socket **out)
 	size_t size = sizeof(socket->fd);
 	int r = 0;
 
+	socket->context = context;
 	socket->is_router = type == ZMQ_ROUTER;
 	zmq_msg_init(&socket->frame);
+	zmq_tap_enter(context->tap);
 	socket->zmq = zmq_socket(context->zmq, type);
+	zmq_tap_leave();
 	if (!socket->zmq)
 		r = -errno;
+	else if (!zmq_tap_works(context->tap))
+		r = -ENOSYS;
 	r = r ? r : set_common(socket);
 	r = r ? r : open_monitor(context, socket);
 	if (!r && zmq_getsockopt(socket->zmq, ZMQ_FD, &socket->fd, &size) < 0)
@@ -167,6 +201,7 @@ link_socket_bind(struct link_context *context, const char *endpoint,
 	}
 	size_t size = sizeof(socket->endpoint);
 	zmq_getsockopt(socket->zmq, ZMQ_LAST_ENDPOINT, socket->endpoint, &size);
+	context->woken = true;
 	*out = socket;
 	return 0;
 }
@@ -194,6 +229,7 @@ link_socket_dial(struct link_context *context, const char *endpoint,
 		return r;
 	}
 	snprintf(socket->endpoint, sizeof(socket->endpoint), "%s", endpoint);
+	context->woken = true;
 	*out = socket;
 	return 0;
 }
@@ -213,6 +249,7 @@ link_socket_close(struct link_socket *socket, int linger_ms)
 		return;
 	drop_message(socket);
 	zmq_msg_close(&socket->frame);
+	socket->context->woken = true;
 	if (socket->zmq) {
 		zmq_socket_monitor(socket->zmq, NULL, 0);
 		set(socket, ZMQ_LINGER, linger_ms);
@@ -339,7 +376,7 @@ link_socket_receive(struct link_socket *socket, struct link_message *out)
 	return 1;
 }
 
-/* ZeroMQ is done with a frame; in its own thread. */
+/* ZeroMQ is done with a frame. */
 static void
 release_payload(void *data, void *hint)
 {
@@ -383,6 +420,7 @@ link_socket_send(struct link_socket *socket, const struct peer_id *peer,
 {
 	int r = 0;
 
+	socket->context->woken = true;
 	/* Only the first part of a message can be refused. */
 	if (socket->is_router)
 		r = send_bytes(socket, peer->bytes, peer->length, ZMQ_SNDMORE);

@@ -5,9 +5,12 @@
  * to an ingress: it never reconnects by itself, to dial again is to make a new one.
  * design notes: docs/ARCHITECTURE.md, "ZeroMQ".
  *
- * Everything is for the loop's thread.  link_socket_fd becomes readable when there may be
- * something to do: read until link_socket_receive says 0, also after every send, because
- * the descriptor is edge-triggered and a send may take the edge.
+ * Everything is for the loop's thread, and happens in it (zmq_tap.h).  Call link_context_run
+ * when the context's descriptor is readable (link_context_wake says so), after what was
+ * sent, dialled or closed, and at least every LINK_TICK_MS for deadlines of ZeroMQ's; when
+ * it says that something happened, read until link_socket_receive says 0.  Who has many
+ * sockets can ask their descriptors instead: each becomes readable when there may be
+ * something for that socket; it is edge-triggered, and a send may take the edge.
  */
 #ifndef PORTHOLE_LINK_ZMQ_H
 #define PORTHOLE_LINK_ZMQ_H
@@ -20,7 +23,7 @@
 #include "proto/batch.h"
 #include "proto/limits.h"
 
-struct link_context; /* ZeroMQ's own thread */
+struct link_context; /* ZeroMQ, which runs in link_context_run and nowhere else */
 struct link_socket;
 
 /* ROUTER's name for a connection. */
@@ -43,13 +46,26 @@ struct link_message {
 
 enum link_event { LINK_EVENT_NONE, LINK_EVENT_CONNECTED, LINK_EVENT_DISCONNECTED };
 
+/* How often deadlines want to be looked at. */
+#define LINK_TICK_MS 100
+
 struct link_context *link_context_new(void);
+
+/* Readable: link_context_wake, then link_context_run. */
+int link_context_fd(const struct link_context *context);
+void link_context_wake(struct link_context *context);
+
+/* Lets ZeroMQ do what there is to do for it, or a part of it: then the descriptor is
+ * readable again.  Costs nothing if nobody woke it.  Returns whether anything happened. */
+bool link_context_run(struct link_context *context);
+
 /* Sockets must be closed.  Waits at most as long as their linger. */
 void link_context_free(struct link_context *context);
 
 /*
  * Binds a ROUTER.  endpoint: tcp://host:port, port 0 for any; ipc://path.
- * Returns 0 and the socket, or a negative errno; *out_text says which step failed.
+ * Returns 0 and the socket, or a negative errno; *out_text says which step failed.  ENOSYS:
+ * libzmq was linked so that zmq_tap.h does not work.
  */
 int link_socket_bind(struct link_context *context, const char *endpoint,
     struct link_socket **out, const char **out_text) __attribute__((warn_unused_result));

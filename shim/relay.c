@@ -17,7 +17,9 @@
 
 /* Rounds of one turn before libuv has its turn. */
 #define ROUNDS_MAX 8
-#define TICK_MS    100
+#define TICK_MS    LINK_TICK_MS
+/* Runs of ZeroMQ where it is to do all that there is. */
+#define CONTEXT_RUNS_MAX 64
 /* Out of descriptors and the like: nothing is taken for so long, doubled while it lasts and no
  * call ends that might have given something back. */
 #define SHORTAGE_MS_MIN 100
@@ -368,6 +370,29 @@ on_idle(uv_idle_t *idle)
 	(void)idle;
 }
 
+/* Returns whether there may be something to read. */
+static bool
+run_context(struct relay *relay)
+{
+	struct uplink *uplink;
+
+	if (!link_context_run(relay->context))
+		return false;
+	DL_FOREACH(relay->uplinks, uplink)
+		uplink_woken(uplink);
+	return true;
+}
+
+static void
+run_all(struct relay *relay)
+{
+	int runs = CONTEXT_RUNS_MAX;
+
+	do
+		link_context_wake(relay->context);
+	while (run_context(relay) && --runs > 0);
+}
+
 static void
 turn(struct relay *relay)
 {
@@ -376,6 +401,7 @@ turn(struct relay *relay)
 
 	for (int round = 0; more && round < ROUNDS_MAX; round++) {
 		more = false;
+		run_context(relay);
 		DL_FOREACH(relay->uplinks, uplink)
 			more = uplink_receive(uplink) || more;
 		while (relay->to_write) {
@@ -415,11 +441,24 @@ on_check(uv_check_t *check)
 }
 
 static void
+on_context(uv_poll_t *poll, int status, int events)
+{
+	struct relay *relay = poll->data;
+
+	(void)status;
+	(void)events; /* the turn does the work */
+	link_context_wake(relay->context);
+}
+
+static void
 on_tick(uv_timer_t *timer)
 {
 	struct relay *relay = timer->data;
 	struct uplink *uplink;
 
+	/* What was said while we did not run counts before anybody is called silent; the watch
+	 * has not told of it yet. */
+	run_all(relay);
 	for (size_t i = 0; i < relay->sets_count; i++)
 		ingress_set_tick(&relay->sets[i]);
 	DL_FOREACH(relay->uplinks, uplink)
@@ -438,6 +477,10 @@ relay_start(struct relay *relay)
 	uv_prepare_init(relay->loop, &relay->prepare);
 	relay->prepare.data = relay;
 	uv_prepare_start(&relay->prepare, on_prepare);
+	uv_poll_init(
+	    relay->loop, &relay->context_poll, link_context_fd(relay->context));
+	relay->context_poll.data = relay;
+	uv_poll_start(&relay->context_poll, UV_READABLE, on_context);
 	uv_check_init(relay->loop, &relay->check);
 	relay->check.data = relay;
 	uv_check_start(&relay->check, on_check);
@@ -633,7 +676,9 @@ relay_stop(struct relay *relay, void (*on_closed)(void *arg), void *arg)
 	uv_idle_stop(&relay->idle);
 	uv_timer_stop(&relay->tick);
 	uv_timer_stop(&relay->doubt);
-	relay->handles += 5;
+	run_all(relay); /* goodbyes go out at once, as far as they can */
+	relay->handles += 6;
+	uv_close((uv_handle_t *)&relay->context_poll, on_handle_closed);
 	uv_close((uv_handle_t *)&relay->doubt, on_handle_closed);
 	uv_close((uv_handle_t *)&relay->prepare, on_handle_closed);
 	uv_close((uv_handle_t *)&relay->check, on_handle_closed);

@@ -43,6 +43,7 @@ struct relay {
 	bool reports_due; /* a slot became free after a refusal */
 	int64_t short_since_ms;
 	int64_t shortage_ms; /* the present wait; 0: there was none of late */
+	uv_poll_t context_poll;
 	uv_prepare_t prepare;
 	uv_check_t check;
 	uv_idle_t idle;

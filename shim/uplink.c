@@ -24,13 +24,11 @@
 #define SILENT_TIMEOUT_MS 10000
 #define CLOSED_TIMEOUT_MS 1000
 
-/* One ZeroMQ connection.  Freed when the loop has let go of both watches. */
+/* One ZeroMQ connection.  Freed when the loop has let go of its watch. */
 struct connection {
 	struct relay *relay;
 	struct link_socket *socket;
-	uv_poll_t poll;
 	uv_poll_t monitor_poll;
-	int polls;
 	bool has_input; /* perhaps: to look takes system calls */
 	bool has_events;
 };
@@ -95,10 +93,7 @@ on_wakeup(uv_poll_t *poll, int status, int events)
 
 	(void)status;
 	(void)events; /* the relay's turn does the work */
-	if (poll == &connection->poll)
-		connection->has_input = true;
-	else
-		connection->has_events = true;
+	connection->has_events = true;
 }
 
 static void
@@ -107,18 +102,8 @@ on_poll_closed(uv_handle_t *handle)
 	struct connection *connection = handle->data;
 	struct relay *relay = connection->relay;
 
-	if (--connection->polls == 0)
-		free(connection);
+	free(connection);
 	relay_handle_closed(relay);
-}
-
-static void
-watch(struct connection *connection, uv_poll_t *poll, int fd)
-{
-	uv_poll_init(connection->relay->loop, poll, fd);
-	poll->data = connection;
-	connection->polls++;
-	uv_poll_start(poll, UV_READABLE, on_wakeup);
 }
 
 static struct connection *
@@ -129,19 +114,20 @@ connection_new(struct relay *relay, struct link_socket *socket)
 	connection->relay = relay;
 	connection->socket = socket;
 	connection->has_input = connection->has_events = true;
-	watch(connection, &connection->poll, link_socket_fd(socket));
-	watch(connection, &connection->monitor_poll, link_socket_monitor_fd(socket));
+	uv_poll_init(
+	    relay->loop, &connection->monitor_poll, link_socket_monitor_fd(socket));
+	connection->monitor_poll.data = connection;
+	uv_poll_start(&connection->monitor_poll, UV_READABLE, on_wakeup);
 	return connection;
 }
 
-/* Both watches go before the socket. */
+/* The watch goes before the socket. */
 static void
 connection_close(struct connection *connection, int linger_ms)
 {
 	if (!connection)
 		return;
-	connection->relay->handles += 2;
-	uv_close((uv_handle_t *)&connection->poll, on_poll_closed);
+	connection->relay->handles++;
 	uv_close((uv_handle_t *)&connection->monitor_poll, on_poll_closed);
 	link_socket_close(connection->socket, linger_ms);
 	connection->socket = NULL;
@@ -687,6 +673,15 @@ receive(struct connection *connection, struct link_message *out)
 	return connection->has_input;
 }
 
+void
+uplink_woken(struct uplink *uplink)
+{
+	if (uplink->carrier)
+		uplink->carrier->has_input = true;
+	if (uplink->dialled)
+		uplink->dialled->has_input = true;
+}
+
 bool
 uplink_receive(struct uplink *uplink)
 {
@@ -720,7 +715,6 @@ uplink_flush(struct uplink *uplink)
 	while (connection && link_collect(&uplink->link, batch)) {
 		int r = link_socket_send(connection->socket, NULL, batch);
 
-		connection->has_input = true; /* the send may have taken the watch's word */
 		batch_reset(batch);
 		if (r < 0) {
 			break_later(uplink, "it takes nothing");
@@ -827,11 +821,7 @@ tick_dial(struct uplink *uplink)
 void
 uplink_tick(struct uplink *uplink)
 {
-	/* What was said while we did not run counts before anybody is called silent; the watch
-	 * has not told of it yet. */
-	if (uplink->carrier)
-		uplink->carrier->has_input = true;
-	uplink_receive(uplink);
+	uplink_receive(uplink); /* before anybody is called silent */
 	uplink_settle(uplink);
 	if (uplink->registered)
 		tick_registered(uplink);

@@ -97,6 +97,8 @@ bool uplink_is_at_rest(const struct uplink *uplink);
 /* Deadlines; every tick of the relay. */
 void uplink_tick(struct uplink *uplink);
 
+/* ZeroMQ has run: there may be something to read. */
+void uplink_woken(struct uplink *uplink);
 /* Reads what there is, a bounded amount.  Returns whether there may be more. */
 bool uplink_receive(struct uplink *uplink);
 /* Sends what there is to say.  Returns whether anything was sent. */

@@ -116,7 +116,9 @@ static void
 turn(struct program *program, int wait_ms)
 {
 	struct epoll_event events[EVENTS_MAX];
-	int n = epoll_wait(program->load.epoll_fd, events, EVENTS_MAX, wait_ms);
+	bool happened = link_context_run(program->load.context);
+	int n = epoll_wait(
+	    program->load.epoll_fd, events, EVENTS_MAX, happened ? 0 : wait_ms);
 
 	program->load.now_ms = clock_ms();
 	for (int i = 0; i < n; i++) {
@@ -124,6 +126,8 @@ turn(struct program *program, int wait_ms)
 			program->stop = true;
 		else if (events[i].data.ptr == program)
 			read_command(program);
+		else if (events[i].data.ptr == program->load.context)
+			link_context_wake(program->load.context);
 		else /* two descriptors of one shim: the second finds nothing to do */
 			load_shim_run(events[i].data.ptr);
 	}
@@ -143,6 +147,7 @@ run(struct program *program)
 		    answer_ms >= 0 && answer_ms < tick_ms ? answer_ms : (int)tick_ms);
 		if (program->load.now_ms - ticked_ms >= TICK_MS) {
 			ticked_ms = program->load.now_ms;
+			link_context_wake(program->load.context);
 			for (size_t i = 0; i < program->shims_count; i++)
 				load_shim_tick(&program->shims[i]);
 		}
@@ -233,7 +238,6 @@ start(struct program *program, int argc, char **argv)
 		usage("usage", "--ingress tcp://ADDRESS:PORT [--FLAG VALUE]...");
 	need_descriptors(program->shims_count);
 	log_init(LOG_WARN, LOG_TEXT, STDERR_FILENO);
-	/* Before ZeroMQ's thread is made, which inherits it. */
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
@@ -244,6 +248,7 @@ start(struct program *program, int argc, char **argv)
 	watch(program, program->signal_fd, &program->signal_fd);
 	watch(program, STDIN_FILENO, program);
 	load->context = link_context_new();
+	watch(program, link_context_fd(load->context), load->context);
 	load->budget.bytes_max = STREAM_MEMORY_BYTES;
 	arena_init(&load->arena, ARENA_BYTES_MAX);
 	batch_init(&load->batch);

@@ -208,6 +208,28 @@ shim_close(struct shim *shim)
 	end_done(&shim->end);
 }
 
+/* What ZeroMQ has to do at the shims' end. */
+static void
+run_shims(struct fixture *f)
+{
+	do
+		link_context_wake(f->context);
+	while (link_context_run(f->context));
+}
+
+/* ... at either end, and a millisecond for more of it to come. */
+static void
+run_both(struct fixture *f)
+{
+	struct pollfd fds[] = { { link_context_fd(f->context), POLLIN, 0 },
+		{ gateway_fd(f->gateway), POLLIN, 0 } };
+
+	gateway_woken(f->gateway, false);
+	gateway_receive(f->gateway, f->now_ms);
+	run_shims(f);
+	(void)poll(fds, 2, 1);
+}
+
 static void
 shim_turn(struct shim *shim)
 {
@@ -220,9 +242,7 @@ shim_turn(struct shim *shim)
 	while (link_collect(&shim->end.link, &shim->end.batch)) {
 		/* EAGAIN: not connected yet */
 		while (link_socket_send(shim->socket, NULL, &shim->end.batch) < 0) {
-			struct pollfd fd = { link_socket_fd(shim->socket), POLLIN, 0 };
-
-			(void)poll(&fd, 1, 1);
+			run_both(shim->fixture);
 		}
 		batch_reset(&shim->end.batch);
 	}
@@ -238,22 +258,13 @@ shim_turn(struct shim *shim)
 static void
 turn(struct fixture *f)
 {
-	struct pollfd fds[SHIMS_MAX + 1];
-	nfds_t count = 0;
-
 	for (size_t i = 0; i < f->shims_count; i++)
 		shim_turn(&f->shims[i]);
 	gateway_woken(f->gateway, false);
 	gateway_woken(f->gateway, true);
 	gateway_receive(f->gateway, f->now_ms);
 	gateway_flush(f->gateway);
-	fds[count++] = (struct pollfd){ gateway_fd(f->gateway), POLLIN, 0 };
-	for (size_t i = 0; i < f->shims_count; i++)
-		if (f->shims[i].socket)
-			fds[count++] =
-			    (struct pollfd){ link_socket_fd(f->shims[i].socket), POLLIN,
-				    0 };
-	(void)poll(fds, count, 1);
+	run_both(f);
 }
 
 #define RUN_UNTIL(f, condition)                                                        \
@@ -620,6 +631,7 @@ test_we_were_silent_ourselves(void **state)
 	settle(f);
 	link_send_ping(&shim->end.link);
 	shim_turn(shim);
+	run_shims(f);
 	assert_int_equal(poll(&fd, 1, 10000), 1);
 	advance(f, f->config.link_silent_timeout_ms + 1000);
 	assert_int_equal(gateway_count(f->gateway).containers, 1);

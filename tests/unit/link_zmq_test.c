@@ -57,7 +57,19 @@ now_ms(void)
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Tries until it is so; the descriptor only shortens the wait, as in a loop. */
+/* As a loop does it: all that there is to do. */
+static void
+run(void)
+{
+	struct pollfd fd = { link_context_fd(context), POLLIN, 0 };
+
+	do
+		link_context_wake(context);
+	while (link_context_run(context));
+	poll(&fd, 1, 1);
+}
+
+/* Tries until it is so; the descriptor only shortens the wait. */
 #define wait_until(watched, condition)                                                 \
 	do {                                                                           \
 		int64_t until_ms = now_ms() + PATIENCE_MS;                             \
@@ -65,7 +77,8 @@ now_ms(void)
 			struct pollfd poll_fd = { .fd = (watched), .events = POLLIN }; \
 			if (now_ms() > until_ms)                                       \
 				fail_msg("never: %s", #condition);                     \
-			poll(&poll_fd, 1, 10);                                         \
+			run();                                                         \
+			poll(&poll_fd, 1, 0);                                         \
 		}                                                                      \
 	} while (0)
 

@@ -149,6 +149,9 @@ ingress_turn(struct fixture *f)
 	struct link_message message;
 	const char *text = "";
 
+	do
+		link_context_wake(f->context);
+	while (link_context_run(f->context));
 	if (f->deaf)
 		return;
 	while (link_socket_receive(f->socket, &message) > 0) {
