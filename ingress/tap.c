@@ -10,7 +10,7 @@
 static struct client **clients; /* by descriptor */
 static int clients_max;
 static bool seen;
-/* ZeroMQ's thread receives too: it must not even look at the table. */
+/* Whoever receives in another thread must not even look at the table. */
 static _Thread_local bool inside;
 
 void

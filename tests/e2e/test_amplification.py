@@ -13,7 +13,9 @@ from typing import Iterator
 import pytest
 
 from harness import http, settings, websocket
-from harness.holding import Held, Meter, unread_bytes, wait_read, wait_still
+from harness.deadline import wait_until
+from harness.holding import (
+    Held, Meter, connections_to, unread_bytes, wait_read, wait_still)
 from harness.server import serve_heads
 from harness.stack import SANITIZED, Stack
 from harness.wire import Link
@@ -176,7 +178,10 @@ def test_bodies_that_the_server_does_not_take(stack, silent, door):
     stack.pair(silent)
     silent.fill()
     first, pieces = BODIES[door]
+    others = connections_to(silent.port)
     made = clients(stack, 50, first)
+    # What a call takes by itself is there then.
+    wait_until(lambda: connections_to(silent.port) == others + len(made), "all are with the shim")
     meters = [Meter(stack.ingress), Meter(stack.shim)]
     judge(f"{door}, the server takes none", rounds(stack, made, pieces), *meters)
 

@@ -46,6 +46,12 @@ def unread_bytes(port: int) -> int:
     return total
 
 
+def connections_to(port: int) -> int:
+    """How many connections to a port somebody has, or has asked for."""
+    wanted = f":{port:04X}"
+    return sum(line.split()[2].endswith(wanted) for line in tcp_lines())
+
+
 class Meter:
     """From its making on: how much more a program holds, at most."""
 
