@@ -44,9 +44,10 @@ void zmq_tap_wait_for(struct zmq_tap *tap);
 int zmq_tap_fd(const struct zmq_tap *tap);
 
 /*
- * Gives the fibers what is there for them, once; it may not be all.  To be called when the
- * descriptor is readable, when something was said to a socket, and a few times a second,
- * for libzmq's timers.  Returns false if there was nothing.
+ * Gives the fibers what is there for them, a bounded amount; what is left makes the
+ * descriptor readable again.  To be called when that is readable, when something was said to
+ * a socket, and a few times a second, for libzmq's timers.  Returns false if there was
+ * nothing.
  */
 bool zmq_tap_run(struct zmq_tap *tap);
 
