@@ -386,7 +386,7 @@ send_scope(struct client *client, const struct request_head *head,
 	Porthole__Header *headers =
 	    large ? xmalloc(room * sizeof(*headers)) : headers_stack;
 	Porthole__Header **list = large ? xmalloc(room * sizeof(*list)) : list_stack;
-	char *scratch = front_scratch(client->front) + CLIENT_READ_BYTES;
+	char *scratch = front_scratch(client->front);
 	size_t count =
 	    forward_request(head->fields, head->fields_count, origin, fields, scratch);
 
@@ -496,7 +496,7 @@ begin(struct client *client)
 		.websocket = exchange->websocket != NULL,
 	};
 	request.target = origin_target(
-	    head, front_scratch(front) + CLIENT_READ_BYTES, &request.target_bytes);
+	    head, front_scratch(front), &request.target_bytes);
 	gateway_route(front_gateway(front), exchange, &request, front_now_ms(front));
 	if (exchange->state != EXCHANGE_OVER)
 		send_scope(client, head, &origin);
@@ -535,10 +535,9 @@ send_piece(struct client *client, const char *data, size_t bytes, bool last)
 		    "the request's body is over the limit");
 		return;
 	}
-	if (bytes >= PAYLOAD_FRAME_BYTES_MIN) {
-		payload = payload_new(bytes);
-		memcpy(payload->data, data, bytes);
-	}
+	if (bytes >= PAYLOAD_FRAME_BYTES_MIN)
+		payload =
+		    read_buffer_keep(front_read_buffer(client->front), data, bytes);
 	exchange_send_body(exchange, data, bytes, payload, last, client->reader.trailers,
 	    last ? client->reader.trailers_count : 0);
 	payload_unref(payload);
@@ -639,26 +638,26 @@ client_wants_watch(const struct client *client)
 void
 client_read_body(struct client *client)
 {
-	char *scratch = front_scratch(client->front);
 	int discarded = 0;
 
 	while (wants_input(client)) {
 		size_t room = is_unwanted(client->exchange)
 		    ? CLIENT_READ_BYTES
 		    : exchange_room_bytes(client->exchange);
-		char *data = scratch;
+		char *data;
 		ssize_t bytes;
 
 		if (room > CLIENT_READ_BYTES)
 			room = CLIENT_READ_BYTES;
 		if (room == 0)
 			break;
+		data = read_buffer_start(front_read_buffer(client->front));
 		if (buf_bytes(&client->input) > 0) {
 			bytes = (ssize_t)(buf_bytes(&client->input) < room
 			        ? buf_bytes(&client->input)
 			        : room);
-			memcpy(scratch, buf_data(&client->input), (size_t)bytes);
-			size_t used = feed(client, scratch, (size_t)bytes);
+			memcpy(data, buf_data(&client->input), (size_t)bytes);
+			size_t used = feed(client, data, (size_t)bytes);
 			buf_consume(&client->input, used);
 		} else {
 			bytes = recvfrom(client->fd, data, room, MSG_DONTWAIT, NULL, NULL);
@@ -771,7 +770,7 @@ read_head(struct client *client, char *data, size_t bytes)
 ssize_t
 client_on_read(struct client *client, void *out, size_t bytes)
 {
-	char *scratch = front_scratch(client->front);
+	char *scratch = read_buffer_start(front_read_buffer(client->front));
 
 	if (client->state == CLIENT_CLOSING)
 		return 0;
@@ -813,7 +812,7 @@ client_on_read(struct client *client, void *out, size_t bytes)
 void
 client_read_request(struct client *client)
 {
-	char *scratch = front_scratch(client->front);
+	char *scratch = read_buffer_start(front_read_buffer(client->front));
 	size_t waiting = buf_bytes(&client->input);
 
 	if (waiting > 0) {

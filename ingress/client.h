@@ -27,6 +27,7 @@
 #include "ingress/exchange.h"
 #include "ingress/request_reader.h"
 #include "proto/base/buf.h"
+#include "proto/base/read_buffer.h"
 #include "proto/limits.h"
 
 struct front;
@@ -42,7 +43,7 @@ struct MHD_Response;
 /* The gateway stops: how long a new connection may take to send its request, ms. */
 #define CLIENT_DRAIN_MS 1000
 /* Bytes read from a socket in one go. */
-#define CLIENT_READ_BYTES (64 * 1024)
+#define CLIENT_READ_BYTES READ_BUFFER_BYTES
 /* Interim answers that wait for the socket; their credit bounds them before this does. */
 #define CLIENT_OUTPUT_BYTES_MAX (2 * STREAM_WINDOW_BYTES_MAX)
 /* Text of an address with its NUL: INET6_ADDRSTRLEN. */

@@ -20,6 +20,7 @@
 
 #include "ingress/config.h"
 #include "ingress/request_reader.h"
+#include "proto/base/read_buffer.h"
 
 struct client;
 struct gateway;
@@ -71,7 +72,9 @@ struct gateway *front_gateway(const struct front *front);
 int64_t front_now_ms(const struct front *front);
 bool front_is_draining(const struct front *front);
 bool front_is_ready(const struct front *front);
-/* Memory for one read, CLIENT_READ_BYTES, valid until the next. */
+/* Where sockets are read to. */
+struct read_buffer *front_read_buffer(struct front *front);
+/* Memory to make a forwarded head in: FORWARD_SCRATCH_BYTES, and twice the longest target. */
 char *front_scratch(struct front *front);
 /* The value of a Date field now; valid until the next call.  Source: RFC 9110 section
  * 5.6.7. */

@@ -90,6 +90,7 @@ struct front {
 	bool draining;
 	bool unready;
 	int64_t now_ms;
+	struct read_buffer read_buffer;
 	char *scratch;
 	struct text head; /* of a direct response */
 	unsigned char random[RANDOM_BYTES];
@@ -138,6 +139,12 @@ bool
 front_is_draining(const struct front *front)
 {
 	return front->draining;
+}
+
+struct read_buffer *
+front_read_buffer(struct front *front)
+{
+	return &front->read_buffer;
 }
 
 char *
@@ -1066,7 +1073,8 @@ front_new(uv_loop_t *loop, const struct ingress_config *config, struct gateway *
 	front->clients_max = clients_max(config);
 	front->now_ms = (int64_t)uv_now(loop);
 	/* The target once as it came, once without its prefix. */
-	front->scratch = xmalloc(CLIENT_READ_BYTES + FORWARD_SCRATCH_BYTES +
+	read_buffer_init(&front->read_buffer);
+	front->scratch = xmalloc(FORWARD_SCRATCH_BYTES +
 	    2 * ((size_t)config->request_target_bytes_max + 2));
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > 1 << 20)
 		limit.rlim_cur = 1 << 20;
@@ -1113,5 +1121,6 @@ front_free(struct front *front)
 	buf_done(&front->frames);
 	tap_done();
 	free(front->scratch);
+	read_buffer_done(&front->read_buffer);
 	free(front);
 }

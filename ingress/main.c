@@ -24,6 +24,7 @@
 #include "ingress/listener.h"
 #include "ingress/subprocess.h"
 #include "proto/base/alloc.h"
+#include "proto/base/heap.h"
 #include "proto/base/log.h"
 
 /* What we answer to; from the beginning, so that none of them comes between. */
@@ -42,6 +43,7 @@ extern char **environ;
 
 struct program {
 	uv_loop_t loop;
+	struct heap heap;
 	struct ingress_config config;
 	int argc;
 	char **argv;
@@ -173,6 +175,7 @@ on_tick(uv_timer_t *timer)
 	gateway_tick(program->gateway, now_ms(program));
 	front_tick(program->front, now_ms(program));
 	admin_tick(program->admin);
+	heap_tick(&program->heap, now_ms(program));
 	if (program->draining && !program->closing &&
 	    now_ms(program) >= program->close_at_ms)
 		close_down(program);
@@ -458,6 +461,7 @@ main(int argc, char **argv)
 	    (enum log_format)program->config.log_format, STDERR_FILENO);
 	signal(SIGPIPE, SIG_IGN);
 	hold_signals(true);
+	heap_init(&program->heap);
 	uv_loop_init(&program->loop);
 	status = start(program);
 	if (status == 0) {

@@ -424,7 +424,8 @@ static void
 read_in(struct websocket *websocket)
 {
 	struct websocket_pipe *pipe = &websocket->pipe;
-	uint8_t *scratch = (uint8_t *)front_scratch(websocket->front);
+	uint8_t *scratch =
+	    (uint8_t *)read_buffer_start(front_read_buffer(websocket->front));
 
 	for (int i = 0; i < READS_MAX; i++) {
 		size_t room = websocket_pipe_room_bytes(pipe);
@@ -472,7 +473,6 @@ void
 websocket_open(struct websocket *websocket, int fd, struct buf *input)
 {
 	struct exchange *exchange = websocket->exchange;
-	uint8_t *scratch = (uint8_t *)front_scratch(websocket->front);
 	size_t bytes = buf_bytes(input);
 
 	assert(websocket->accepted && bytes <= CLIENT_READ_BYTES);
@@ -498,6 +498,9 @@ websocket_open(struct websocket *websocket, int fd, struct buf *input)
 	else if (exchange->state == EXCHANGE_OVER)
 		begin_closing(websocket);
 	if (bytes > 0) {
+		uint8_t *scratch = (uint8_t *)read_buffer_start(
+		    front_read_buffer(websocket->front));
+
 		memcpy(scratch, buf_data(input), bytes);
 		websocket_pipe_read(&websocket->pipe, scratch, bytes);
 		look_at_end(websocket);

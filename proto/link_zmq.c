@@ -306,7 +306,7 @@ payload_of_message(zmq_msg_t *message)
 	}
 	struct zmq_payload *wrapped = xmalloc(sizeof(*wrapped));
 
-	atomic_init(&wrapped->payload.references, 1);
+	wrapped->payload.references = 1;
 	zmq_msg_init(&wrapped->message);
 	zmq_msg_move(&wrapped->message, message);
 	wrapped->payload.bytes = zmq_msg_size(&wrapped->message);

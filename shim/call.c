@@ -709,8 +709,7 @@ send_body(struct call *call, const char *data, size_t bytes, bool more)
 	event.http_response_body = &body; /* of both kinds */
 	body.more_body = more;
 	if (bytes >= PAYLOAD_FRAME_BYTES_MIN) {
-		payload = payload_new(bytes);
-		memcpy(payload->data, data, bytes);
+		payload = read_buffer_keep(relay_read_buffer(call->relay), data, bytes);
 		body.body_frame_bytes = bytes;
 	} else {
 		body.body.data = (uint8_t *)(uintptr_t)data;
@@ -942,7 +941,7 @@ static void
 on_readable(struct backend_connection *connection)
 {
 	struct call *call = connection->user_arg;
-	char *scratch = relay_scratch(call->relay);
+	char *data;
 
 	if (websocket_call_is_open(call)) {
 		websocket_call_on_readable(call);
@@ -955,14 +954,15 @@ on_readable(struct backend_connection *connection)
 			backend_watch(connection, false, connection->events & UV_WRITABLE);
 			return;
 		}
-		ssize_t bytes = recvfrom(connection->fd, scratch, limit, 0, NULL, NULL);
+		data = read_buffer_start(relay_read_buffer(call->relay));
+		ssize_t bytes = recvfrom(connection->fd, data, limit, 0, NULL, NULL);
 		if (bytes < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
 		if (bytes <= 0) {
 			on_end_of_stream(call, bytes < 0);
 			return;
 		}
-		if (!feed(call, scratch, (size_t)bytes) || (size_t)bytes < limit)
+		if (!feed(call, data, (size_t)bytes) || (size_t)bytes < limit)
 			return;
 	}
 }

@@ -19,6 +19,7 @@
 
 #include "proto/base/buf.h"
 #include "proto/base/payload.h"
+#include "proto/base/read_buffer.h"
 #include "proto/link.h"
 #include "shim/backend.h"
 
@@ -30,7 +31,7 @@ struct websocket_call;
 /* A request's head as we write it: what the ingress took, and a little. */
 #define CALL_HEAD_BYTES_MAX (1024 * 1024)
 /* Read from a server in one go. */
-#define CALL_READ_BYTES (64 * 1024)
+#define CALL_READ_BYTES READ_BUFFER_BYTES
 /* Reads of one connection before others have their turn. */
 #define CALL_READS_MAX 4
 

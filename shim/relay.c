@@ -58,9 +58,10 @@ relay_new(uv_loop_t *loop, const struct shim_config *config, struct backend *bac
 	relay->backend = backend;
 	relay->ops = ops;
 	relay->ops_arg = arg;
+	heap_init(&relay->heap);
 	relay->context = link_context_new();
 	relay->budget.bytes_max = (uint64_t)config->stream_memory_bytes_max;
-	relay->scratch = xmalloc(CALL_READ_BYTES);
+	read_buffer_init(&relay->read_buffer);
 	buf_init(&relay->frames, WEBSOCKET_SCRATCH_BYTES_MAX);
 	arena_init(&relay->arena, ARENA_BYTES_MAX);
 	batch_init(&relay->batch);
@@ -85,10 +86,10 @@ relay_host_header(const struct relay *relay)
 	return relay->config->host_header;
 }
 
-char *
-relay_scratch(struct relay *relay)
+struct read_buffer *
+relay_read_buffer(struct relay *relay)
 {
-	return relay->scratch;
+	return &relay->read_buffer;
 }
 
 struct buf *
@@ -466,6 +467,7 @@ on_tick(uv_timer_t *timer)
 	websocket_calls_tick(relay->closing, now_ms(relay));
 	tick_shortage(relay);
 	backend_tick(relay->backend);
+	heap_tick(&relay->heap, now_ms(relay));
 }
 
 /* ---- start and end */
@@ -701,7 +703,7 @@ relay_free(struct relay *relay)
 	arena_done(&relay->arena);
 	batch_done(&relay->batch);
 	free(relay->sets);
-	free(relay->scratch);
+	read_buffer_done(&relay->read_buffer);
 	buf_done(&relay->frames);
 	free(relay->stderr_tail);
 	free(relay);

@@ -15,6 +15,7 @@
 
 #include <uv.h>
 
+#include "proto/base/read_buffer.h"
 #include "shim/backend.h"
 #include "shim/call.h"
 #include "shim/config.h"
@@ -79,8 +80,8 @@ int64_t relay_idle_since_ms(const struct relay *relay);
 /* ---- for call.c */
 
 struct backend *relay_backend(struct relay *relay);
-/* Memory for one read, CALL_READ_BYTES. */
-char *relay_scratch(struct relay *relay);
+/* Where sockets are read to. */
+struct read_buffer *relay_read_buffer(struct relay *relay);
 /* What the server gets as Host; NULL: what the client sent. */
 const char *relay_host_header(const struct relay *relay);
 /* May a call begin?  NULL, or why not, and in *out how it is refused. */

@@ -3,6 +3,7 @@
 #define PORTHOLE_RELAY_TABLES_H
 
 #include "proto/base/arena.h"
+#include "proto/base/heap.h"
 #include "proto/batch.h"
 #include "proto/link_zmq.h"
 #include "shim/ingress_set.h"
@@ -20,6 +21,7 @@ struct relay {
 	void *ops_arg;
 	struct link_context *context;
 	struct arena arena;
+	struct heap heap;
 	struct stream_budget budget;
 	struct batch batch;
 	struct ingress_set *sets; /* one for each entry of --ingress */
@@ -51,7 +53,7 @@ struct relay {
 	int handles; /* still to be closed, while stopping */
 	void (*on_closed)(void *arg);
 	void *closed_arg;
-	char *scratch;
+	struct read_buffer read_buffer;
 	struct buf frames; /* websocket_pipe_data's scratch */
 	struct websocket_call *closing;
 	uint8_t random[RELAY_RANDOM_BLOCK_BYTES];

@@ -367,7 +367,8 @@ websocket_call_on_readable(struct call *call)
 {
 	struct websocket_call *websocket = call->websocket;
 	struct backend_connection *connection = call->connection;
-	uint8_t *scratch = (uint8_t *)relay_scratch(call->relay);
+	uint8_t *scratch =
+	    (uint8_t *)read_buffer_start(relay_read_buffer(call->relay));
 
 	for (int i = 0; i < CALL_READS_MAX; i++) {
 		size_t room = websocket_pipe_room_bytes(&websocket->pipe);

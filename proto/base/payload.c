@@ -16,7 +16,7 @@ payload_new(size_t bytes)
 {
 	struct payload *payload = xmalloc(sizeof(*payload) + bytes);
 
-	atomic_init(&payload->references, 1);
+	payload->references = 1;
 	payload->bytes = bytes;
 	payload->data = (uint8_t *)(payload + 1);
 	payload->free = payload_free;
@@ -27,14 +27,13 @@ struct payload *
 payload_ref(struct payload *payload)
 {
 	if (payload)
-		atomic_fetch_add_explicit(&payload->references, 1, memory_order_relaxed);
+		payload->references++;
 	return payload;
 }
 
 void
 payload_unref(struct payload *payload)
 {
-	if (payload && atomic_fetch_sub_explicit(&payload->references, 1,
-	                   memory_order_acq_rel) == 1)
+	if (payload && --payload->references == 0)
 		payload->free(payload);
 }

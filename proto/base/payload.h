@@ -1,21 +1,20 @@
 /*
  * payload.h: body bytes that travel in a frame of their own.
  *
- * A payload is counted by references and never changes once it has been handed on.
- * The count is atomic: ZeroMQ drops its reference in its own thread.
+ * A payload is counted by references and never changes once it has been handed on.  It
+ * belongs to one thread: ZeroMQ runs in the loop's (zmq_tap.h).
  */
 #ifndef PORTHOLE_PAYLOAD_H
 #define PORTHOLE_PAYLOAD_H
 
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct payload {
-	atomic_int references;
+	int references;
 	size_t bytes;
 	uint8_t *data;
-	/* Called with the last reference, in the thread that dropped it. */
+	/* Called with the last reference. */
 	void (*free)(struct payload *payload);
 };
 

@@ -39,7 +39,7 @@
 
 struct relay {
 	struct backend *backend;
-	char *scratch;
+	struct read_buffer read_buffer;
 	size_t in_flight;
 	size_t slotless;
 	size_t concurrency;
@@ -66,10 +66,10 @@ relay_host_header(const struct relay *relay)
 	return relay->host_header;
 }
 
-char *
-relay_scratch(struct relay *relay)
+struct read_buffer *
+relay_read_buffer(struct relay *relay)
 {
-	return relay->scratch;
+	return &relay->read_buffer;
 }
 
 struct websocket_call **
@@ -696,7 +696,7 @@ setup(void **state)
 	uv_loop_init(&f->loop);
 	listen_here(f, &address, &bytes);
 	f->relay.backend = backend_new(&f->loop, &address, bytes);
-	f->relay.scratch = xmalloc(CALL_READ_BYTES);
+	read_buffer_init(&f->relay.read_buffer);
 	f->relay.concurrency = 10;
 	f->body = xmalloc(BODY_BYTES_MAX);
 	side_init(&f->shim, LINK_SHIM, &shim_ops, f);
@@ -722,7 +722,7 @@ teardown(void **state)
 	assert_int_equal(uv_loop_close(&f->loop), 0);
 	if (f->listen_fd >= 0)
 		close(f->listen_fd);
-	free(f->relay.scratch);
+	read_buffer_done(&f->relay.read_buffer);
 	free(f->body);
 	free(f);
 	return 0;

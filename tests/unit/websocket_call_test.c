@@ -26,7 +26,7 @@
 /* ---- what is around it */
 
 struct relay {
-	char scratch[CALL_READ_BYTES];
+	struct read_buffer read_buffer;
 	struct buf frames;
 	struct websocket_call *closing;
 	int64_t now_ms;
@@ -35,10 +35,10 @@ struct relay {
 
 static char ended[512]; /* how: "end ", "fail:REASON text ", "doubt:REASON text " */
 
-char *
-relay_scratch(struct relay *relay)
+struct read_buffer *
+relay_read_buffer(struct relay *relay)
 {
-	return relay->scratch;
+	return &relay->read_buffer;
 }
 
 struct buf *
@@ -165,6 +165,7 @@ finish(struct fixture *f)
 	assert_null(f->relay.closing);
 	buf_done(&f->call.head);
 	buf_done(&f->relay.frames);
+	read_buffer_done(&f->relay.read_buffer);
 	link_call_done(&f->call.link_call);
 	close(f->connection.fd);
 	if (f->server >= 0)

@@ -31,7 +31,7 @@
 struct front {
 	uv_loop_t loop;
 	struct ingress_config config;
-	char scratch[CLIENT_READ_BYTES];
+	struct read_buffer read_buffer;
 	struct buf frames;
 	struct websocket_deflate_pool pool;
 	int64_t now_ms;
@@ -62,10 +62,10 @@ front_now_ms(const struct front *front)
 	return front->now_ms;
 }
 
-char *
-front_scratch(struct front *front)
+struct read_buffer *
+front_read_buffer(struct front *front)
 {
-	return front->scratch;
+	return &front->read_buffer;
 }
 
 void
@@ -185,6 +185,7 @@ finish(struct fixture *f)
 	uv_run(&f->front.loop, UV_RUN_DEFAULT);
 	assert_int_equal(uv_loop_close(&f->front.loop), 0);
 	buf_done(&f->front.frames);
+	read_buffer_done(&f->front.read_buffer);
 	websocket_deflate_pool_done(&f->front.pool);
 	if (f->client >= 0)
 		close(f->client);
