@@ -13,6 +13,13 @@ typedef int epoll_wait_function(
     int fd, struct epoll_event *events, int events_max, int timeout_ms);
 typedef int poll_function(struct pollfd *fds, nfds_t count, int timeout_ms);
 
+/* A sanitizer's own, which it has to see called.  Where its runtime is a part of the program,
+ * as clang's is, ours stand in the place of these and the next ones are the C library's. */
+extern create_function __interceptor_pthread_create __attribute__((weak));
+extern join_function __interceptor_pthread_join __attribute__((weak));
+extern epoll_wait_function __interceptor_epoll_wait __attribute__((weak));
+extern poll_function __interceptor_poll __attribute__((weak));
+
 static create_function *next_create;
 static join_function *next_join;
 static epoll_wait_function *next_epoll_wait;
@@ -35,10 +42,18 @@ look_up(void)
 {
 	if (next_poll)
 		return;
-	*(void **)&next_create = next_of("pthread_create");
-	*(void **)&next_join = next_of("pthread_join");
-	*(void **)&next_epoll_wait = next_of("epoll_wait");
-	*(void **)&next_poll = next_of("poll");
+	next_create = __interceptor_pthread_create;
+	next_join = __interceptor_pthread_join;
+	next_epoll_wait = __interceptor_epoll_wait;
+	next_poll = __interceptor_poll;
+	if (!next_create)
+		*(void **)&next_create = next_of("pthread_create");
+	if (!next_join)
+		*(void **)&next_join = next_of("pthread_join");
+	if (!next_epoll_wait)
+		*(void **)&next_epoll_wait = next_of("epoll_wait");
+	if (!next_poll)
+		*(void **)&next_poll = next_of("poll");
 }
 
 int
