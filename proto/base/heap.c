@@ -1,8 +1,10 @@
-/* heap.c: mallopt(3), mallinfo2(3) and malloc_trim(3).  Other C libraries than glibc do as
- * they do. */
+/* heap.c: mallopt(3), mallinfo2(3), malloc_trim(3) and /proc/self/statm (proc(5)).  Other C
+ * libraries than glibc do as they do. */
 #include "proto/base/heap.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -53,6 +55,26 @@ give_back(void)
 }
 #endif
 
+/* What the system holds for this program; 0: it does not say. */
+static size_t
+resident_bytes(void)
+{
+	char text[128];
+	char *end;
+	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	ssize_t length;
+
+	if (fd < 0)
+		return 0;
+	length = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (length <= 0)
+		return 0;
+	text[length] = '\0';
+	strtoul(text, &end, 10); /* first the program's whole size */
+	return strtoul(end, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
+}
+
 static void
 begin_period(struct heap *heap)
 {
@@ -66,26 +88,51 @@ heap_init(struct heap *heap)
 	*heap = (struct heap){ 0 };
 	begin_period(heap);
 	set_up();
+	heap->resident_bytes = resident_bytes();
+}
+
+static void
+look(struct heap *heap)
+{
+	size_t bytes = free_bytes();
+
+	if (bytes < heap->least_free_bytes)
+		heap->least_free_bytes = bytes;
+	if (bytes < heap->given_back_bytes) { /* some of it is in use again */
+		heap->resident_bytes += heap->given_back_bytes - bytes;
+		heap->given_back_bytes = bytes;
+	}
+}
+
+/* The second case is of what came and went between two looks. */
+static int
+is_worth_it(struct heap *heap)
+{
+	size_t resident;
+
+	if (heap->least_free_bytes > heap->given_back_bytes + HEAP_FREE_BYTES_MAX)
+		return 1;
+	if (heap->least_free_bytes <= HEAP_FREE_BYTES_MAX)
+		return 0;
+	resident = resident_bytes();
+	if (resident < heap->resident_bytes)
+		heap->resident_bytes = resident;
+	return resident > heap->resident_bytes + HEAP_FREE_BYTES_MAX;
 }
 
 void
 heap_tick(struct heap *heap, int64_t now_ms)
 {
-	size_t bytes;
-
 	if (now_ms - heap->looked_ms < LOOK_MS)
 		return;
 	heap->looked_ms = now_ms;
-	bytes = free_bytes();
-	if (bytes < heap->least_free_bytes)
-		heap->least_free_bytes = bytes;
-	if (bytes < heap->given_back_bytes)
-		heap->given_back_bytes = bytes; /* some of it is in use again */
+	look(heap);
 	if (++heap->looks < LOOKS)
 		return;
-	if (heap->least_free_bytes > heap->given_back_bytes + HEAP_FREE_BYTES_MAX) {
+	if (is_worth_it(heap)) {
 		give_back();
 		heap->given_back_bytes = free_bytes();
+		heap->resident_bytes = resident_bytes();
 	}
 	begin_period(heap);
 }

@@ -19,9 +19,10 @@
 
 struct heap {
 	int64_t looked_ms;
-	unsigned looks;           /* since the last judgement */
-	size_t least_free_bytes;  /* in these */
-	size_t given_back_bytes;  /* of what is free, what the system has already */
+	unsigned looks;          /* since the last judgement */
+	size_t least_free_bytes; /* in these */
+	size_t given_back_bytes; /* of what is free, what the system has already */
+	size_t resident_bytes;   /* what it then left, and what is in use again since */
 };
 
 /* At the start of the program, before there is much. */

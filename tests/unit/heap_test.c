@@ -55,6 +55,16 @@ fill(struct crowd *crowd)
 }
 
 static void
+fill_large(struct crowd *crowd)
+{
+	for (int i = 0; i < PIECES; i++) {
+		crowd->large[i] = malloc(PIECE_BYTES);
+		assert_non_null(crowd->large[i]);
+		memset(crowd->large[i], 1, PIECE_BYTES);
+	}
+}
+
+static void
 drop_large(struct crowd *crowd)
 {
 	for (int i = 0; i < PIECES; i++)
@@ -143,6 +153,30 @@ test_once_is_enough(void **state)
 	drop_small(&crowd);
 }
 
+/* A burst that has come and gone between two looks. */
+static void
+test_what_no_look_has_seen_goes_back_too(void **state)
+{
+	static struct crowd crowd;
+	struct heap heap;
+	int64_t now_ms = 1000;
+
+	(void)state;
+	heap_init(&heap);
+	fill(&crowd);
+	drop_large(&crowd);
+	tick_for(&heap, &now_ms, 2 * HEAP_KEEP_MS);
+	size_t before = resident_bytes();
+	fill_large(&crowd);
+	drop_large(&crowd);
+	if (!HEAP_IS_OTHERS)
+		assert_true(resident_bytes() > before + PIECES * (PIECE_BYTES / 2));
+	tick_for(&heap, &now_ms, 2 * HEAP_KEEP_MS);
+	if (!HEAP_IS_OTHERS)
+		assert_true(resident_bytes() < before + HEAP_FREE_BYTES_MAX + PIECES * 5000);
+	drop_small(&crowd);
+}
+
 int
 main(void)
 {
@@ -150,6 +184,7 @@ main(void)
 		cmocka_unit_test(test_what_nobody_needs_goes_back),
 		cmocka_unit_test(test_what_comes_and_goes_stays),
 		cmocka_unit_test(test_once_is_enough),
+		cmocka_unit_test(test_what_no_look_has_seen_goes_back_too),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
