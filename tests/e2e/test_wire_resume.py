@@ -3,6 +3,7 @@ ingress welcomes the shim.  Whoever says what cannot be ends that call and nothi
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Any, Callable
 
@@ -509,6 +510,27 @@ def test_a_hello_that_is_not_answered_is_said_again(welcoming):
     for _ in range(2):
         assert welcoming.peer.next_event("http_response_body").http_response_body.body == b"wer"
     assert welcoming.server.requests.empty() and "link lost" not in welcoming.shim.log
+
+
+def test_a_connection_that_never_speaks_is_given_up(welcoming):
+    """It is made, and nobody is behind it: there is time for the next one, and the one after."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(10)
+        welcoming.relay.target(silent.getsockname()[1])
+        welcoming.relay.drop()
+        welcoming.relay.accept()
+        with silent.accept()[0]:
+            start = time.monotonic()
+            with silent.accept()[0]:
+                assert 1.5 < time.monotonic() - start < 4
+                welcoming.relay.target(welcoming.peer.endpoint.removeprefix("tcp://"))
+                hello = welcoming.peer.wait_hello(2)
+    assert sorted(s.call for s in hello.calls) == [welcoming.call, welcoming.other]
+    welcoming.welcome(welcoming.state(welcoming.call), welcoming.state(welcoming.other))
+    welcoming.gate.set()
+    for _ in range(2):
+        assert welcoming.peer.next_event("http_response_body").http_response_body.body == b"wer"
+    assert "link lost" not in welcoming.shim.log
 
 
 def lost(welcoming: Welcoming) -> None:
