@@ -42,7 +42,7 @@ set_exit(struct life *life, const Porthole__ContainerStatus *status)
 		snprintf(life->exit_text, sizeof(life->exit_text), "%s", status->text);
 	else if (status->exit_signal)
 		snprintf(life->exit_text, sizeof(life->exit_text),
-		    "killed by signal %u%s", status->exit_signal,
+		    "was killed by signal %u%s", status->exit_signal,
 		    status->out_of_memory ? " (out of memory)" : "");
 	else
 		snprintf(life->exit_text, sizeof(life->exit_text),

@@ -13,7 +13,7 @@
 
 #include "asgi.pb-c.h"
 
-/* "killed by signal 9 (out of memory)"; a longer text is cut. */
+/* "was killed by signal 9 (out of memory)"; a longer text is cut. */
 #define LIFE_EXIT_TEXT_BYTES 128
 /* What is kept of the server's standard error: the end of it. */
 #define LIFE_STDERR_BYTES_MAX 4096

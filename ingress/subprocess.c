@@ -188,7 +188,7 @@ void
 subprocess_status_text(int status, char out[SUBPROCESS_STATUS_BYTES])
 {
 	if (WIFSIGNALED(status))
-		snprintf(out, SUBPROCESS_STATUS_BYTES, "killed by signal %d (%s)",
+		snprintf(out, SUBPROCESS_STATUS_BYTES, "was killed by signal %d (%s)",
 		    WTERMSIG(status), strsignal(WTERMSIG(status)));
 	else
 		snprintf(out, SUBPROCESS_STATUS_BYTES, "exited with status %d",

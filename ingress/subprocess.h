@@ -61,7 +61,7 @@ void subprocess_forget(struct subprocess *subprocess);
 void subprocess_signal(struct subprocess *subprocess, int number);
 int subprocess_pid(const struct subprocess *subprocess);
 
-/* "exited with status 3", "killed by signal 9 (Killed)". */
+/* "exited with status 3", "was killed by signal 9 (Killed)". */
 void subprocess_status_text(int status, char out[SUBPROCESS_STATUS_BYTES]);
 
 /*

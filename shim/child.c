@@ -360,9 +360,9 @@ child_status_text(char *out, size_t out_bytes, int status)
 	int sig = WTERMSIG(status);
 	const char *name = sigdescr_np(sig);
 	if (name)
-		snprintf(out, out_bytes, "killed by signal %d (%s)", sig, name);
+		snprintf(out, out_bytes, "was killed by signal %d (%s)", sig, name);
 	else
-		snprintf(out, out_bytes, "killed by signal %d", sig);
+		snprintf(out, out_bytes, "was killed by signal %d", sig);
 }
 
 int

@@ -140,7 +140,7 @@ size_t child_kill_strays(void);
  * freed.  The command is left alone: end it before, or not at all. */
 void child_close(struct child *c, void (*on_closed)(void *arg));
 
-/* "exited with status 3" or "killed by signal 9 (Killed)", for a waitpid status. */
+/* "exited with status 3" or "was killed by signal 9 (Killed)", for a waitpid status. */
 void child_status_text(char *out, size_t out_bytes, int status);
 
 /* The exit status that tells of it as shells do: the command's, or 128 + signal. */

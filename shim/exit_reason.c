@@ -31,7 +31,7 @@ exit_reason_make(struct exit_reason *out, int status, bool killed)
 		child_status_text(out->text, sizeof(out->text), status);
 	else if (out->signal)
 		snprintf(out->text, sizeof(out->text),
-		    "killed by signal %d (out of memory)", out->signal);
+		    "was killed by signal %d (out of memory)", out->signal);
 	else
 		snprintf(out->text, sizeof(out->text),
 		    "exited with status %d (out of memory)", out->status);

@@ -23,7 +23,7 @@ struct exit_reason {
 	int signal; /* that ended it; 0: it exited */
 	bool out_of_memory;
 	bool asked; /* we had told it to end; for the owner to say */
-	char text[EXIT_REASON_TEXT_BYTES]; /* "killed by signal 9 (out of memory)" */
+	char text[EXIT_REASON_TEXT_BYTES]; /* "was killed by signal 9 (out of memory)" */
 };
 
 /*

@@ -228,7 +228,7 @@ def test_one_that_does_not_end_is_killed(stack):
     with Client(ingress.admin) as admin:
         assert admin.ask("POST", f"/v1/containers/{one['id']}/drain").status == 202
     ingress.wait_log(rf"container killed.* container={one['id'][:16]}")
-    ingress.wait_log(rf"container ended.* container={one['id'][:16]} how=\"killed by signal 9")
+    ingress.wait_log(rf"container ended.* container={one['id'][:16]} how=\"was killed by signal 9")
     # Another one is needed, and the end of the ingress waits no longer for it.
     wait_until(lambda: ingress.log.count("line=up") == 2, "another one is there")
     ingress.signal(signal.SIGTERM)

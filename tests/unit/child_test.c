@@ -237,10 +237,10 @@ test_status_text(void **state)
 		{ 0, "exited with status 0" },
 		{ 3 << 8, "exited with status 3" },
 		{ 255 << 8, "exited with status 255" },
-		{ SIGKILL, "killed by signal 9 (Killed)" },
-		{ SIGTERM, "killed by signal 15 (Terminated)" },
-		{ SIGSEGV | 0x80, "killed by signal 11 (Segmentation fault)" },
-		{ 40, "killed by signal 40" },
+		{ SIGKILL, "was killed by signal 9 (Killed)" },
+		{ SIGTERM, "was killed by signal 15 (Terminated)" },
+		{ SIGSEGV | 0x80, "was killed by signal 11 (Segmentation fault)" },
+		{ 40, "was killed by signal 40" },
 	};
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -27,9 +27,9 @@ test_texts(void **state)
 		{ 137 << 8, false, 137, 0, false, "exited with status 137" },
 		{ 137 << 8, true, 137, 0, true,
 		    "exited with status 137 (out of memory)" },
-		{ SIGKILL, false, 0, 9, false, "killed by signal 9 (Killed)" },
-		{ SIGKILL, true, 0, 9, true, "killed by signal 9 (out of memory)" },
-		{ SIGTERM, true, 0, 15, false, "killed by signal 15 (Terminated)" },
+		{ SIGKILL, false, 0, 9, false, "was killed by signal 9 (Killed)" },
+		{ SIGKILL, true, 0, 9, true, "was killed by signal 9 (out of memory)" },
+		{ SIGTERM, true, 0, 15, false, "was killed by signal 15 (Terminated)" },
 	};
 
 	(void)state;

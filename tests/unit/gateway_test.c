@@ -1335,7 +1335,7 @@ say_exited(struct shim *shim, const char *text, const char *stderr_tail)
 static void
 test_how_a_server_died_is_said(void **state)
 {
-	static const char how[] = "killed by signal 9 (out of memory)";
+	static const char how[] = "was killed by signal 9 (out of memory)";
 	struct fixture *f = *state;
 
 	for (int shown = 0; shown < 2; shown++) {

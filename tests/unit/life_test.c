@@ -54,8 +54,8 @@ test_how_it_ended(void **state)
 		const char *said;
 	} cases[] = {
 		{ 3, 0, false, "", "exited with status 3" },
-		{ 0, 9, false, "", "killed by signal 9" },
-		{ 0, 9, true, "", "killed by signal 9 (out of memory)" },
+		{ 0, 9, false, "", "was killed by signal 9" },
+		{ 0, 9, true, "", "was killed by signal 9 (out of memory)" },
 		{ 0, 9, true, "in its own words", "in its own words" },
 	};
 	char huge[1000];

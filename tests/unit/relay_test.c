@@ -514,7 +514,7 @@ say_exit(struct fixture *f)
 {
 	struct exit_reason reason = { .signal = 9,
 		.out_of_memory = true,
-		.text = "killed by signal 9 (out of memory)" };
+		.text = "was killed by signal 9 (out of memory)" };
 
 	relay_say_exit(f->relay, &reason, "last words", 10);
 }
@@ -534,7 +534,7 @@ test_the_command_has_ended(void **state)
 	relay_fail_calls(f->relay);
 	assert_said(f, "call.failed:1 ");
 	assert_int_equal(relay_calls(f->relay), 0);
-	assert_string_equal(f->failure, "the server killed by signal 9 (out of memory)");
+	assert_string_equal(f->failure, "the server was killed by signal 9 (out of memory)");
 	forget(f, call);
 	close(fd);
 	/* What comes now waits at the ingress; it is told again to one that dials late. */
@@ -567,7 +567,7 @@ test_a_call_that_the_end_cut_off_waits_for_the_news(void **state)
 	assert_string_equal(f->end.said, "");
 	say_exit(f);
 	assert_said(f, "exited:9 (out of memory) last words call.failed:1 ");
-	assert_string_equal(f->failure, "the server killed by signal 9 (out of memory)");
+	assert_string_equal(f->failure, "the server was killed by signal 9 (out of memory)");
 	forget(f, call);
 	/* It has come already. */
 	relay_set_starting(f->relay);
@@ -580,7 +580,7 @@ test_a_call_that_the_end_cut_off_waits_for_the_news(void **state)
 	assert_said(f, "exited:9 (out of memory) last words ");
 	close(fd);
 	assert_said(f, "call.failed:2 ");
-	assert_string_equal(f->failure, "the server killed by signal 9 (out of memory)");
+	assert_string_equal(f->failure, "the server was killed by signal 9 (out of memory)");
 	forget(f, call);
 	/* It does not come: the server lives. */
 	relay_set_starting(f->relay);

@@ -210,7 +210,7 @@ test_a_signal_to_all_of_its_group(void **state)
 	subprocess_signal(subprocess, SIGTERM);
 	run_until(&seen, 1, NULL);
 	subprocess_status_text(seen.status, text);
-	assert_string_equal(text, "killed by signal 15 (Terminated)");
+	assert_string_equal(text, "was killed by signal 15 (Terminated)");
 	close_seen(&seen);
 }
 
