@@ -24,6 +24,7 @@
 #include "ingress/listener.h"
 #include "ingress/subprocess.h"
 #include "proto/base/alloc.h"
+#include "proto/base/descriptor_limit.h"
 #include "proto/base/heap.h"
 #include "proto/base/log.h"
 
@@ -462,6 +463,7 @@ main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	hold_signals(true);
 	heap_init(&program->heap);
+	descriptor_limit_raise();
 	uv_loop_init(&program->loop);
 	status = start(program);
 	if (status == 0) {

@@ -14,6 +14,7 @@
 
 #include "ingress/warden.h"
 #include "proto/base/alloc.h"
+#include "proto/base/descriptor_limit.h"
 
 /* Bytes read of one's output before others have their turn. */
 #define READ_BYTES_MAX 65536
@@ -240,6 +241,7 @@ static void __attribute__((noreturn)) become(const struct subprocess_spec *spec,
 	if (failure != FDS_KEPT)
 		failure = dup3(failure, FDS_KEPT, O_CLOEXEC);
 	close_range(FDS_KEPT + 1, UINT_MAX, 0);
+	descriptor_limit_restore();
 	execvpe(spec->argv[0], spec->argv, spec->environment);
 	int error = errno;
 	ssize_t n = write(failure, &error, sizeof(error));

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "proto/base/alloc.h"
+#include "proto/base/descriptor_limit.h"
 #include "shim/child.h"
 
 #define LAUNCH_FDS_MAX         65536 /* looked at where neither kernel nor /proc helps */
@@ -234,6 +235,7 @@ become_command(const struct launch *l)
 		dup2(l->stderr_fd, STDERR_FILENO);
 	if (close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC) != 0)
 		close_on_exec_by_hand();
+	descriptor_limit_restore();
 	reset_signals();
 
 	struct report failure = exec_files(l);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "proto/base/descriptor_limit.h"
 #include "proto/base/log.h"
 #include "shim/config.h"
 #include "shim/probe.h"
@@ -43,6 +44,7 @@ main(int argc, char **argv)
 		shim_config_free(&config);
 		return status;
 	}
+	descriptor_limit_raise();
 	log_init((enum log_level)config.log_level, (enum log_format)config.log_format,
 	    STDERR_FILENO);
 	status = supervisor_run(&config, &clean);

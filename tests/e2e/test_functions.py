@@ -104,6 +104,20 @@ def test_what_a_process_is_given(stack):
     assert len(ids) == len(ports) == 3
 
 
+def test_more_descriptors_for_the_ingress_than_for_its_processes(stack):
+    """It takes as many as the hard limit says; a server that uses select(2) must not."""
+    path = stack.folder / "config.json"
+    write(path, {"hello": hello(min_containers=1, launcher={
+        "process": ["/bin/sh", "-c", "echo limits $(ulimit -Sn) $(ulimit -Hn); exec sleep 1000"]})})
+    stack.ingress = stack.start_ingress("--config", str(path), prefix=["prlimit", "--nofile=64:256"])
+    stack.ingress.wait_log('line="limits 64 256"')
+    clients = [stack.client() for _ in range(100)]  # none of them is refused or kept waiting
+    for client in clients:
+        client.send(http.request(target=b"/.porthole/readyz"))
+    for client in clients:
+        assert client.read_response().status == 200
+
+
 def test_many_calls_many_containers_and_none_again(stack, tmp_path):
     ingress = serverless(stack, {"hello": hello(target_concurrency=2, max_concurrency=2,
                                                 max_containers=3)})

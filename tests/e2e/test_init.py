@@ -282,6 +282,15 @@ def test_a_descriptor_that_the_shim_was_started_with_is_not_the_commands():
     os.close(write)
 
 
+def test_the_limit_of_descriptors_is_the_commands_too():
+    """The shim takes as many as the hard limit says; servers that use select(2) must not."""
+    done = subprocess.run(
+        ["prlimit", "--nofile=64:256", str(SHIM_BIN), "--", "sh", "-c",
+         "ulimit -Sn; ulimit -Hn; grep '^Max open files' /proc/$PPID/limits"],
+        capture_output=True, text=True, env=clean_environment(), timeout=60)
+    assert done.stdout.split() == ["64", "256", *"Max open files 256 256 files".split()]
+
+
 def close_standard() -> None:
     for fd in range(3):
         os.close(fd)
