@@ -1,15 +1,15 @@
 /*
  * Many clients of one kind at once, and what came of them.
  *
- *     crowd KIND PORT COUNT [INTERVAL_MS]     (at 127.0.0.1)
+ *     crowd KIND PORT COUNT [INTERVAL_MS [HOST [SPREAD_MS]]]     (at 127.0.0.1)
  *
  *     park     one request of some 400 bytes each; then it waits for its answer
  *     head     a head that never ends: a byte of it every INTERVAL_MS
  *     body     a body that never ends: a byte of it every INTERVAL_MS
  *     read     a large answer, of which INTERVAL_BYTES are read every INTERVAL_MS; 0: none
  *
- * Of head and body a connection that ends is opened again at once.  "open N" is written when
- * all are connected for the first time; after that each line that is read from standard input
+ * The first connections are opened within SPREAD_MS, evenly; 0: at once.  Of head and body one
+ * that ends is opened again at once.  "open N" is written when all have been connected; after that each line that is read from standard input
  * is answered with what is known so far:
  *
  *     open=N ended=N answers=N status=408:N,... age_ms=LEAST-MOST
@@ -46,8 +46,10 @@ enum kind { PARK, HEAD, BODY, READ };
 struct client {
 	int fd; /* -1: none */
 	bool connected;
+	bool was_connected;
 	bool done;  /* it has ended, and is not opened again */
 	int status; /* of its answer; 0: none yet */
+	int64_t first_ms; /* not opened before */
 	int64_t since_ms;
 	int64_t next_ms; /* when it does something by itself */
 };
@@ -70,7 +72,7 @@ static enum kind kind;
 static int ep;
 static struct sockaddr_in address;
 static struct client *clients;
-static size_t count, open_count, connecting, done_count, ended, answers;
+static size_t count, open_count, once_count, connecting, done_count, ended, answers;
 static unsigned statuses[STATUS_MAX];
 static int64_t interval_ms, age_least_ms = INT64_MAX, age_most_ms;
 static char opening[1024];
@@ -137,7 +139,8 @@ connected(struct client *c)
 		over(c);
 		return;
 	}
-	c->connected = true;
+	once_count += !c->was_connected;
+	c->connected = c->was_connected = true;
 	connecting--;
 	open_count++;
 	c->since_ms = now_ms();
@@ -198,7 +201,7 @@ tick(void)
 	for (size_t i = 0; i < count; i++) {
 		struct client *c = &clients[i];
 
-		if (c->fd < 0 && !c->done && connecting < CONNECTING_MAX)
+		if (c->fd < 0 && !c->done && connecting < CONNECTING_MAX && now >= c->first_ms)
 			dial(c);
 		if (c->fd < 0 || !c->connected)
 			continue;
@@ -243,6 +246,7 @@ set_up(int argc, char **argv)
 {
 	struct rlimit limit;
 	const char *host = argc > 5 ? argv[5] : "127.0.0.1";
+	int64_t begin_ms = now_ms(), spread_ms = argc > 6 ? atoi(argv[6]) : 0;
 
 	if (argc < 4)
 		return false;
@@ -261,8 +265,10 @@ set_up(int argc, char **argv)
 		setrlimit(RLIMIT_NOFILE, &limit);
 	}
 	clients = calloc(count, sizeof *clients);
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; clients && i < count; i++) {
 		clients[i].fd = -1;
+		clients[i].first_ms = begin_ms + (int64_t)i * spread_ms / (int64_t)count;
+	}
 	return clients != NULL;
 }
 
@@ -273,7 +279,7 @@ main(int argc, char **argv)
 	bool said = false;
 
 	if (!set_up(argc, argv)) {
-		fprintf(stderr, "usage: crowd park|head|body|read PORT COUNT [INTERVAL_MS [HOST]]\n");
+		fprintf(stderr, "usage: crowd park|head|body|read PORT COUNT [INTERVAL_MS [HOST [SPREAD_MS]]]\n");
 		return 2;
 	}
 	ep = epoll_create1(EPOLL_CLOEXEC);
@@ -289,7 +295,7 @@ main(int argc, char **argv)
 			else if (!obey())
 				return 0;
 		}
-		if (!said && open_count == count) {
+		if (!said && once_count == count) {
 			said = true;
 			printf("open %zu\n", count);
 			fflush(stdout);

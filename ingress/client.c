@@ -1051,6 +1051,45 @@ tick_output(struct client *client, int64_t now_ms)
 	client_close(client, "client_stalled");
 }
 
+static int64_t
+body_due_ms(const struct client *client)
+{
+	const struct exchange *exchange = client->exchange;
+
+	if (!wants_input(client) || is_unwanted(exchange))
+		return INT64_MAX;
+	if (client->wants_continue)
+		return client->continue_ms ? client->continue_ms : INT64_MAX;
+	if (exchange_room_bytes(exchange) == 0)
+		return INT64_MAX;
+	return client->input_ms + front_config(client->front)->body_idle_timeout_ms;
+}
+
+static int64_t
+output_due_ms(const struct client *client)
+{
+	if (!client->writing_raw && (!client->responding || client->suspended))
+		return INT64_MAX;
+	return client->output_ms + front_config(client->front)->client_stall_timeout_ms;
+}
+
+int64_t
+client_due_ms(const struct client *client)
+{
+	const struct ingress_config *config = front_config(client->front);
+
+	if (client->state == CLIENT_IDLE)
+		return client->head_since_ms
+		    ? client->head_since_ms + config->head_timeout_ms
+		    : client->idle_since_ms + idle_timeout_ms(client);
+	if (client->state == CLIENT_ACTIVE) {
+		int64_t body_ms = body_due_ms(client), output_ms = output_due_ms(client);
+
+		return body_ms < output_ms ? body_ms : output_ms;
+	}
+	return client->late_ms ? client->late_ms + LINGER_MS : INT64_MAX;
+}
+
 void
 client_tick(struct client *client, int64_t now_ms)
 {

@@ -24,6 +24,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+#include "ingress/deadlines.h"
 #include "ingress/exchange.h"
 #include "ingress/request_reader.h"
 #include "proto/base/buf.h"
@@ -59,6 +60,7 @@ struct client {
 	struct client *next; /* on one of the front's two lists */
 	struct client *previous;
 	struct client *resume_next; /* to be resumed this turn */
+	struct deadline deadline;   /* where it waits when its next one is near */
 	int fd;
 	enum client_state state;
 	struct request_reader reader;
@@ -138,8 +140,10 @@ void client_break_answer(struct client *client);
 /* The gateway stops: an idle connection is closed, unless a request has come already, or its first one is still to come. */
 void client_drain(struct client *client);
 
-/* Deadlines. */
+/* Deadlines: does what is due. */
 void client_tick(struct client *client, int64_t now_ms);
+/* When the next one is, as things are; INT64_MAX: there is none. */
+int64_t client_due_ms(const struct client *client);
 
 /* Bytes of ours on the socket while libmicrohttpd has nothing to write there.  What the
  * socket does not take waits in output, and the answer behind it.  False: close it. */

@@ -50,7 +50,10 @@ size_t front_websockets(const struct front *front);
 
 /* Runs what is ready.  Returns true if something is left to do in the next turn. */
 bool front_turn(struct front *front, int64_t now_ms);
+/* A few times a second: deadlines are to be looked at, which front_sweep does. */
 void front_tick(struct front *front, int64_t now_ms);
+/* A piece of that, once a turn and before front_turn.  Returns as front_turn. */
+bool front_sweep(struct front *front, int64_t now_ms);
 /* The configuration has other values now: new requests go by them. */
 void front_reload(struct front *front);
 /* Idle connections close, others after their response: also one whose first request

@@ -28,6 +28,7 @@
 
 #include "ingress/account.h"
 #include "ingress/client.h"
+#include "ingress/deadlines.h"
 #include "ingress/gateway.h"
 #include "ingress/lingerer.h"
 #include "ingress/response_direct.h"
@@ -46,6 +47,10 @@
 #define LARGE_POOL_SPARE     (4 * 1024)
 /* A request that waits for its answer longer than this gives a large one back, and rests. */
 #define REST_AFTER_MS 1000
+/* A thousand clients that end at once take turns with all else: so many are looked at in one
+ * go, or fewer as soon as so many of them have to be run. */
+#define SWEEP_CLIENTS_MAX 512
+#define SWEEP_ENDS_MAX 8
 /* Runs of one lane in one turn, before the others have theirs. */
 #define LANE_RUNS_MAX 16
 #define WATCH_EVENTS 256
@@ -73,6 +78,9 @@ struct front {
 	size_t lanes_count;
 	struct client *clients; /* that have a deadline, or may have one soon */
 	struct client *resting; /* the others */
+	struct client *sweep;   /* whose deadlines are next; NULL: at the end */
+	struct deadlines near;  /* of those that come before the next sweep */
+	uv_timer_t near_timer;  /* runs while there are any */
 	size_t clients_count;
 	size_t clients_max;
 	struct client *resume;
@@ -622,6 +630,9 @@ forget_client(struct front *front, struct client *client)
 		client_on_response_done(client, false);
 	tap_set(client->fd, NULL);
 	epoll_ctl(front->watch_fd, EPOLL_CTL_DEL, client->fd, NULL);
+	if (front->sweep == client)
+		front->sweep = client->next;
+	deadlines_remove(&front->near, &client->deadline);
 	list_del(client->resting ? &front->resting : &front->clients, client);
 	front->clients_count--;
 	if (client->lane)
@@ -994,22 +1005,82 @@ front_turn(struct front *front, int64_t now_ms)
 	return true;
 }
 
+static void
+on_near(uv_timer_t *timer)
+{
+	(void)timer; /* front_sweep does the work */
+}
+
+/* It will be looked at in time, and not with all others of the next sweep. */
+static void
+await_deadline(struct front *front, struct client *client)
+{
+	bool first = front->near.count == 0;
+
+	if (deadlines_add(&front->near, &client->deadline, client_due_ms(client), front->now_ms) &&
+	    first)
+		uv_timer_start(
+		    &front->near_timer, on_near, DEADLINES_SLOT_MS, DEADLINES_SLOT_MS);
+}
+
+static void
+tick_client(struct front *front, struct client *client)
+{
+	client_tick(client, front->now_ms);
+	if (waits(client) && client->lane->large)
+		front_resume(front, client);
+	else if (waits(client) && client->suspended && !client->resuming)
+		rest(front, client);
+	else if (!client->resuming)
+		await_deadline(front, client);
+}
+
+/* Of those whose deadlines have come, at most as many as are to be run in one go. */
+static int
+tick_near(struct front *front)
+{
+	int ends = 0;
+
+	while (ends < SWEEP_ENDS_MAX) {
+		struct deadline *entry = deadlines_take(&front->near, front->now_ms);
+		if (!entry)
+			break;
+		struct client *client =
+		    (struct client *)((char *)entry - offsetof(struct client, deadline));
+		if (!client->resting)
+			tick_client(front, client);
+		ends += client->resuming;
+	}
+	if (front->near.count == 0)
+		uv_timer_stop(&front->near_timer);
+	return ends;
+}
+
+bool
+front_sweep(struct front *front, int64_t now_ms)
+{
+	int looked = 0, ends;
+
+	front->now_ms = now_ms;
+	ends = tick_near(front);
+	if (ends == SWEEP_ENDS_MAX)
+		return true;
+	while (front->sweep && looked++ < SWEEP_CLIENTS_MAX && ends < SWEEP_ENDS_MAX) {
+		struct client *client = front->sweep;
+
+		front->sweep = client->next;
+		tick_client(front, client);
+		ends += client->resuming;
+	}
+	return front->sweep != NULL;
+}
+
 void
 front_tick(struct front *front, int64_t now_ms)
 {
-	struct client *client = front->clients;
-
 	front->now_ms = now_ms;
-	while (client) {
-		struct client *next = client->next;
-
-		client_tick(client, now_ms);
-		if (waits(client) && client->lane->large)
-			front_resume(front, client);
-		else if (waits(client) && client->suspended && !client->resuming)
-			rest(front, client);
-		client = next;
-	}
+	if (!front->sweep)
+		front->sweep = front->clients;
 	tick_websockets(front);
 	lingerer_tick(front->lingerer, now_ms);
 }
@@ -1064,7 +1135,6 @@ front_new(uv_loop_t *loop, const struct ingress_config *config, struct gateway *
 	const struct websocket_deflate_settings deflate = WEBSOCKET_DEFLATE_SETTINGS_DEFAULT;
 	struct rlimit limit;
 
-
 	front->loop = loop;
 	front->config = config;
 	front->gateway = gateway;
@@ -1088,6 +1158,7 @@ front_new(uv_loop_t *loop, const struct ingress_config *config, struct gateway *
 		*out_text = "cannot start libmicrohttpd";
 		return NULL;
 	}
+	uv_timer_init(loop, &front->near_timer);
 	front->watch_poll.data = front;
 	uv_poll_start(&front->watch_poll, UV_READABLE, on_watch_readable);
 	return front;
@@ -1115,6 +1186,7 @@ front_free(struct front *front)
 	lingerer_free(front->lingerer);
 	text_done(&front->head);
 	uv_close((uv_handle_t *)&front->watch_poll, NULL);
+	uv_close((uv_handle_t *)&front->near_timer, NULL);
 	uv_run(front->loop, UV_RUN_NOWAIT);
 	close(front->watch_fd);
 	websocket_deflate_pool_done(&front->deflate);

@@ -19,7 +19,7 @@ struct listener;
 
 #define LISTEN_BACKLOG 4096
 /* Connections taken in one go before others have their turn. */
-#define ACCEPTS_MAX 64
+#define ACCEPTS_MAX 16
 
 /* Listens on address.  Returns NULL with errno and the step in *out_text. */
 struct listener *listener_new(uv_loop_t *loop, struct front *front,

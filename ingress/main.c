@@ -113,6 +113,7 @@ stop_if_drained(struct program *program)
 static void
 turn(struct program *program)
 {
+	bool is_sweeping = front_sweep(program->front, now_ms(program));
 	bool more = true;
 
 	for (int round = 0; more && round < ROUNDS_MAX; round++) {
@@ -120,7 +121,7 @@ turn(struct program *program)
 		more = front_turn(program->front, now_ms(program)) || more;
 		more = gateway_flush(program->gateway) || more;
 	}
-	if (more)
+	if (more || is_sweeping)
 		uv_idle_start(&program->idle, on_idle);
 	else
 		uv_idle_stop(&program->idle);

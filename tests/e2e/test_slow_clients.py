@@ -4,7 +4,9 @@ others are served meanwhile.  bench/hostile measures how well; single ones are i
 from __future__ import annotations
 
 import re
+import select
 import shutil
+import statistics
 import subprocess
 import threading
 import time
@@ -27,6 +29,8 @@ HEAD_MS, BODY_MS, STALL_MS, IDLE_MS = 1500, 1200, 1500, 1000
 # A deadline may be seen a little late, never early; the machine has other things to do, and
 # the clients are one Python thread.
 EARLY_S, LATE_S = 0.15, 3.0
+# A sweep ten times a second would have a median of 50.
+SOON_MS, MEDIAN_LATE_MS = 500, 30
 # Its scripted server is the same Python process as a thousand clients.
 ANSWER_S = 8.0
 FEW = 4
@@ -107,6 +111,35 @@ def test_a_thousand_heads_that_do_not_end(besieged: Stack) -> None:
         endings = clients.wait_ended(CLIENTS, HEAD_MS / 1000 + LATE_S)
     assert_in_time(endings, HEAD_MS)
     assert_answered_408(endings)
+
+
+def median_lateness_ms(stack: Stack, count: int, apart_s: float) -> float:
+    """Of 408s of heads that begin one after another."""
+    poll, begun, late, clients = select.epoll(), {}, [], []
+    for _ in range(count):
+        client = stack.client()
+        clients.append(client)
+        client.send(b"G")
+        begun[client.sock.fileno()] = time.monotonic()
+        poll.register(client.sock.fileno(), select.EPOLLIN | select.EPOLLONESHOT)
+        threading.Event().wait(apart_s)
+    while len(late) < count:
+        ready = poll.poll(10)
+        assert ready, "no more come"
+        late += [1000 * (time.monotonic() - begun[fd]) - SOON_MS for fd, _ in ready]
+    poll.close()
+    for client in clients:
+        client.close()
+    return statistics.median(late)
+
+
+def test_those_whose_time_comes_one_after_another_are_ended_one_after_another(stack: Stack) -> None:
+    """If all who are late were ended ten times a second, others would wait for each bunch."""
+    stack.ingress = stack.start_ingress(*settings.head_timeout(SOON_MS))
+    seen = []
+    while not seen or min(seen) > MEDIAN_LATE_MS:
+        assert len(seen) < 5, seen  # the machine may be busy, but not always
+        seen.append(median_lateness_ms(stack, 60, 0.007))
 
 
 @pytest.mark.slow
