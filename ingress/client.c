@@ -1068,9 +1068,13 @@ body_due_ms(const struct client *client)
 static int64_t
 output_due_ms(const struct client *client)
 {
+	int64_t timeout_ms = front_config(client->front)->client_stall_timeout_ms;
+	int64_t half_ms = client->output_ms + timeout_ms / 2;
+
 	if (!client->writing_raw && (!client->responding || client->suspended))
 		return INT64_MAX;
-	return client->output_ms + front_config(client->front)->client_stall_timeout_ms;
+	/* First its progress is looked at. */
+	return front_now_ms(client->front) < half_ms ? half_ms : client->output_ms + timeout_ms;
 }
 
 int64_t

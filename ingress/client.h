@@ -142,7 +142,7 @@ void client_drain(struct client *client);
 
 /* Deadlines: does what is due. */
 void client_tick(struct client *client, int64_t now_ms);
-/* When the next one is, as things are; INT64_MAX: there is none. */
+/* When there is the next thing to do, as things are; INT64_MAX: never. */
 int64_t client_due_ms(const struct client *client);
 
 /* Bytes of ours on the socket while libmicrohttpd has nothing to write there.  What the

@@ -50,7 +50,7 @@
 /* A thousand clients that end at once take turns with all else: so many are looked at in one
  * go, or fewer as soon as so many of them have to be run. */
 #define SWEEP_CLIENTS_MAX 512
-#define SWEEP_ENDS_MAX 8
+#define SWEEP_ENDS_MAX 2
 /* Runs of one lane in one turn, before the others have theirs. */
 #define LANE_RUNS_MAX 16
 #define WATCH_EVENTS 256
