@@ -16,6 +16,12 @@ SANITIZER_REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|run
 SANITIZER_EXIT = 99
 LEAKS_OF_OTHERS = Path(__file__).resolve().parent / "leaks.supp"
 STOP_S = 10.0
+# A shell that runs the suite in the background has these ignored; a program that is started
+# so keeps it, and a script may not even trap them.
+for number in (signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT
+                      else signal.SIG_DFL)
 # Variables that would change what our programs or the servers do.
 FOREIGN = ("PORTHOLE_", "AWS_LWA_", "PORT", "HTTP_PROXY", "http_proxy", "ASAN_OPTIONS",
            "LSAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")
