@@ -9,8 +9,8 @@
  *     read     a large answer, of which INTERVAL_BYTES are read every INTERVAL_MS; 0: none
  *
  * The first connections are opened within SPREAD_MS, evenly; 0: at once.  Of head and body one
- * that ends is opened again at once.  "open N" is written when all have been connected; after that each line that is read from standard input
- * is answered with what is known so far:
+ * that ends is opened again at once.  "open N" is written when all have been connected; after
+ * that each line that is read from standard input is answered with what is known so far:
  *
  *     open=N ended=N answers=N status=408:N,... age_ms=LEAST-MOST
  *
@@ -279,7 +279,9 @@ main(int argc, char **argv)
 	bool said = false;
 
 	if (!set_up(argc, argv)) {
-		fprintf(stderr, "usage: crowd park|head|body|read PORT COUNT [INTERVAL_MS [HOST [SPREAD_MS]]]\n");
+		fprintf(stderr,
+		    "usage: crowd park|head|body|read PORT COUNT "
+		    "[INTERVAL_MS [HOST [SPREAD_MS]]]\n");
 		return 2;
 	}
 	ep = epoll_create1(EPOLL_CLOEXEC);

@@ -122,7 +122,7 @@ def median_lateness_ms(stack: Stack, count: int, apart_s: float) -> float:
         client.send(b"G")
         begun[client.sock.fileno()] = time.monotonic()
         poll.register(client.sock.fileno(), select.EPOLLIN | select.EPOLLONESHOT)
-        threading.Event().wait(apart_s)
+        threading.Event().wait(apart_s)  # their pace: nothing is waited for
     while len(late) < count:
         ready = poll.poll(10)
         assert ready, "no more come"
