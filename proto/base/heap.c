@@ -4,15 +4,19 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
 
-/* Judged after so many looks. */
-#define LOOKS   4
-#define LOOK_MS (HEAP_KEEP_MS / LOOKS)
+/* How often it is looked, if that is cheap, and how often at least before it is judged. */
+#define LOOK_MS   (HEAP_KEEP_MS / 4)
+#define LOOKS_MIN 2
+/* glibc counts what is free piece by piece: with ten thousands of pieces that takes
+ * milliseconds, in which nothing else is done. */
+#define LOOK_TIME_SHARE_MAX 1000 /* one part in so many */
 /* What the heap may keep at its end until it is judged. */
 #define TOP_BYTES_MAX (64 * 1024 * 1024)
 /* From here on memory comes from the system and goes back at once: more than any frame. */
@@ -120,14 +124,24 @@ is_worth_it(struct heap *heap)
 	return resident > heap->resident_bytes + HEAP_FREE_BYTES_MAX;
 }
 
-void
-heap_tick(struct heap *heap, int64_t now_ms)
+/* Of this thread: what others do meanwhile is no cost of ours. */
+static int64_t
+cpu_time_ns(void)
 {
-	if (now_ms - heap->looked_ms < LOOK_MS)
-		return;
-	heap->looked_ms = now_ms;
+	struct timespec t;
+
+	if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) < 0)
+		return 0;
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void
+look_and_judge(struct heap *heap, int64_t now_ms)
+{
+	if (heap->looks++ == 0)
+		heap->since_ms = now_ms;
 	look(heap);
-	if (++heap->looks < LOOKS)
+	if (heap->looks < LOOKS_MIN || now_ms - heap->since_ms < HEAP_KEEP_MS)
 		return;
 	if (is_worth_it(heap)) {
 		give_back();
@@ -135,4 +149,15 @@ heap_tick(struct heap *heap, int64_t now_ms)
 		heap->resident_bytes = resident_bytes();
 	}
 	begin_period(heap);
+}
+
+void
+heap_tick(struct heap *heap, int64_t now_ms)
+{
+	if (now_ms < heap->next_look_ms)
+		return;
+	int64_t before_ns = cpu_time_ns();
+	look_and_judge(heap, now_ms);
+	int64_t pause_ms = (cpu_time_ns() - before_ns) * LOOK_TIME_SHARE_MAX / 1000000;
+	heap->next_look_ms = now_ms + (pause_ms > LOOK_MS ? pause_ms : LOOK_MS);
 }

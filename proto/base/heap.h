@@ -13,13 +13,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Free memory beyond HEAP_FREE_BYTES_MAX goes back when nobody has needed it for so long. */
+/* Free memory beyond HEAP_FREE_BYTES_MAX goes back when nobody has needed it for so long;
+ * later where the heap is in so many pieces that looking at them would take more than a
+ * thousandth of the time. */
 #define HEAP_KEEP_MS        2000
 #define HEAP_FREE_BYTES_MAX (1024 * 1024)
 
 struct heap {
-	int64_t looked_ms;
-	unsigned looks;          /* since the last judgement */
+	int64_t next_look_ms;
+	int64_t since_ms;        /* the first look since the last judgement */
+	unsigned looks;          /* since then */
 	size_t least_free_bytes; /* in these */
 	size_t given_back_bytes; /* of what is free, what the system has already */
 	size_t resident_bytes;   /* what it then left, and what is in use again since */

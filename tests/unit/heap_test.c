@@ -177,6 +177,41 @@ test_what_no_look_has_seen_goes_back_too(void **state)
 	drop_small(&crowd);
 }
 
+/* Pieces that do not lie beside each other, so that they stay as many as they are. */
+static void
+test_looking_takes_a_small_part_of_the_time(void **state)
+{
+	enum { MANY = 200000, FEW_BYTES = 2000 };
+	char **pieces = calloc(MANY, sizeof(*pieces));
+	struct heap heap;
+	int64_t now_ms = 1000;
+
+	(void)state;
+	assert_non_null(pieces);
+	heap_init(&heap);
+	heap_tick(&heap, now_ms);
+	int64_t few_ms = heap.next_look_ms - now_ms;
+	for (int i = 0; i < MANY; i++)
+		pieces[i] = malloc(FEW_BYTES);
+	for (int i = 0; i < MANY; i += 2)
+		free(pieces[i]);
+	heap_tick(&heap, now_ms = heap.next_look_ms);
+	int64_t many_ms = heap.next_look_ms - now_ms;
+	unsigned looks = heap.looks;
+	heap_tick(&heap, heap.next_look_ms - 1); /* does not look */
+	assert_int_equal(heap.looks, looks);
+	if (!HEAP_IS_OTHERS)
+		assert_true(many_ms > few_ms);
+	for (int i = 1; i < MANY; i += 2)
+		free(pieces[i]);
+	free(pieces);
+	for (int i = 0; i < 4; i++) /* it is judged and given back all the same */
+		heap_tick(&heap, now_ms = heap.next_look_ms);
+	if (!HEAP_IS_OTHERS)
+		assert_true(resident_bytes() < (size_t)MANY * FEW_BYTES / 4);
+	assert_true(heap.next_look_ms - now_ms >= few_ms);
+}
+
 int
 main(void)
 {
@@ -185,6 +220,7 @@ main(void)
 		cmocka_unit_test(test_what_comes_and_goes_stays),
 		cmocka_unit_test(test_once_is_enough),
 		cmocka_unit_test(test_what_no_look_has_seen_goes_back_too),
+		cmocka_unit_test(test_looking_takes_a_small_part_of_the_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
