@@ -13,8 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DEADLINES_SLOT_MS 10
-#define DEADLINES_SLOTS   16
+#define DEADLINES_SLOT_MS 2
+#define DEADLINES_SLOTS   64
 /* The farthest that is surely taken, if whoever takes out is not behind. */
 #define DEADLINES_AHEAD_MS ((DEADLINES_SLOTS - 1) * DEADLINES_SLOT_MS)
 

@@ -36,7 +36,7 @@ ANSWER_S = 8.0
 FEW = 4
 LARGE_BYTES = 4 << 20
 # Of an answer, for one that reads nothing: what the socket may hold, and a write beyond it.
-QUEUED_BYTES_MAX = 640 * 1024
+QUEUED_BYTES_MAX = 256 * 1024
 # Lanes of libmicrohttpd, once opened.
 KEPT_DESCRIPTORS = 16
 FIN_WAIT_1, FIN_WAIT_2, CLOSING, LAST_ACK = "04", "05", "0B", "09"

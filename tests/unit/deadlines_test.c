@@ -9,6 +9,9 @@
 
 #include "ingress/deadlines.h"
 
+#define S DEADLINES_SLOT_MS
+#define T ((int64_t)1000 * S) /* now, where a slot begins */
+
 static void
 test_each_when_its_time_has_come(void **state)
 {
@@ -16,12 +19,12 @@ test_each_when_its_time_has_come(void **state)
 	struct deadline early = { 0 }, late = { 0 };
 
 	(void)state;
-	assert_true(deadlines_add(&deadlines, &late, 1095, 1000));
-	assert_true(deadlines_add(&deadlines, &early, 1012, 1000));
-	assert_null(deadlines_take(&deadlines, 1019));
-	assert_ptr_equal(deadlines_take(&deadlines, 1020), &early);
-	assert_null(deadlines_take(&deadlines, 1020));
-	assert_ptr_equal(deadlines_take(&deadlines, 1100), &late);
+	assert_true(deadlines_add(&deadlines, &late, T + 10 * S - 1, T));
+	assert_true(deadlines_add(&deadlines, &early, T + S + 1, T));
+	assert_null(deadlines_take(&deadlines, T + 2 * S - 1));
+	assert_ptr_equal(deadlines_take(&deadlines, T + 2 * S), &early);
+	assert_null(deadlines_take(&deadlines, T + 10 * S - 1));
+	assert_ptr_equal(deadlines_take(&deadlines, T + 10 * S), &late);
 	assert_int_equal(deadlines.count, 0);
 	assert_null(deadlines_take(&deadlines, 99999));
 }
@@ -33,13 +36,12 @@ test_what_the_next_sweep_will_find(void **state)
 	struct deadline entry = { 0 };
 
 	(void)state;
-	assert_false(deadlines_add(&deadlines, &entry, 1000, 1000));
-	assert_false(deadlines_add(&deadlines, &entry, INT64_MAX, 1000));
-	assert_false(
-	    deadlines_add(&deadlines, &entry, 1000 + DEADLINES_AHEAD_MS + DEADLINES_SLOT_MS, 1000));
-	assert_true(deadlines_add(&deadlines, &entry, 1000 + DEADLINES_AHEAD_MS, 1000));
-	assert_false(deadlines_add(&deadlines, &entry, 1010, 1000)); /* it waits already */
-	assert_null(deadlines_take(&deadlines, 1020));
+	assert_false(deadlines_add(&deadlines, &entry, T, T));
+	assert_false(deadlines_add(&deadlines, &entry, INT64_MAX, T));
+	assert_false(deadlines_add(&deadlines, &entry, T + DEADLINES_AHEAD_MS + S, T));
+	assert_true(deadlines_add(&deadlines, &entry, T + DEADLINES_AHEAD_MS, T));
+	assert_false(deadlines_add(&deadlines, &entry, T + S, T)); /* it waits already */
+	assert_null(deadlines_take(&deadlines, T + 2 * S));
 }
 
 /* Who takes out is behind: what would come round to a slot before it is not taken. */
@@ -50,12 +52,12 @@ test_nobody_is_taken_too_early(void **state)
 	struct deadline first = { 0 }, second = { 0 };
 
 	(void)state;
-	assert_true(deadlines_add(&deadlines, &first, 1005, 1000));
-	assert_false(deadlines_add(&deadlines, &second, 1165, 1100));
-	assert_true(deadlines_add(&deadlines, &second, 1155, 1100));
-	assert_ptr_equal(deadlines_take(&deadlines, 1100), &first);
-	assert_null(deadlines_take(&deadlines, 1159));
-	assert_ptr_equal(deadlines_take(&deadlines, 1160), &second);
+	assert_true(deadlines_add(&deadlines, &first, T + 1, T));
+	assert_false(deadlines_add(&deadlines, &second, T + DEADLINES_SLOTS * S, T + 10 * S));
+	assert_true(deadlines_add(&deadlines, &second, T + DEADLINES_AHEAD_MS, T + 10 * S));
+	assert_ptr_equal(deadlines_take(&deadlines, T + 10 * S), &first);
+	assert_null(deadlines_take(&deadlines, T + DEADLINES_AHEAD_MS + S - 1));
+	assert_ptr_equal(deadlines_take(&deadlines, T + DEADLINES_AHEAD_MS + S), &second);
 }
 
 static void
@@ -66,14 +68,14 @@ test_removed(void **state)
 
 	(void)state;
 	for (int i = 0; i < 3; i++)
-		assert_true(deadlines_add(&deadlines, &entries[i], 1015, 1000));
+		assert_true(deadlines_add(&deadlines, &entries[i], T + S + 1, T));
 	deadlines_remove(&deadlines, &entries[1]);
 	deadlines_remove(&deadlines, &entries[1]);
-	assert_ptr_equal(deadlines_take(&deadlines, 1020), &entries[2]);
+	assert_ptr_equal(deadlines_take(&deadlines, T + 2 * S), &entries[2]);
 	deadlines_remove(&deadlines, &entries[0]);
-	assert_null(deadlines_take(&deadlines, 1020));
-	assert_true(deadlines_add(&deadlines, &entries[1], 1031, 1020));
-	assert_ptr_equal(deadlines_take(&deadlines, 1040), &entries[1]);
+	assert_null(deadlines_take(&deadlines, T + 2 * S));
+	assert_true(deadlines_add(&deadlines, &entries[1], T + 3 * S + 1, T + 2 * S));
+	assert_ptr_equal(deadlines_take(&deadlines, T + 4 * S), &entries[1]);
 }
 
 enum { ENTRIES = 64, STEPS = 200000 };
