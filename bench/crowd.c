@@ -210,7 +210,7 @@ tick(void)
 		next = c->next_ms < next ? c->next_ms : next;
 	}
 	if (open_count + connecting + done_count < count)
-		return 10;
+		return 1;
 	return next == INT64_MAX ? -1 : next <= now ? 1 : (int)(next - now);
 }
 

@@ -115,17 +115,22 @@ class Wrk:
             self.process.wait()
 
 
-def run_echo(programs: Programs, scenario: Scenario, group: Group,
-             seconds: float) -> dict[str, float]:
-    """bench/echo_client.c: requests, us, p50, p99, errors."""
+def run_client(programs: Programs, name: str, group: Group, connections: int, what: object,
+               seconds: float) -> dict[str, float]:
+    """echo_client.c or request_client.c: requests, us, p50, p99, errors, and more."""
     done = subprocess.run(
-        [programs.compiled("echo_client"), str(group.port), str(scenario.connections),
-         str(scenario.message), str(seconds)],
+        [programs.compiled(name), str(group.port), str(connections), str(what), str(seconds)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds + 60)
     lines = [x for x in done.stdout.splitlines() if x.startswith("RESULT ")]
     if done.returncode or not lines:
         raise Failed(f"{group.name}: {done.stdout}")
     return json.loads(lines[-1][len("RESULT "):])
+
+
+def run_echo(programs: Programs, scenario: Scenario, group: Group,
+             seconds: float) -> dict[str, float]:
+    return run_client(programs, "echo_client", group, scenario.connections, scenario.message,
+                      seconds)
 
 
 def run_wrk(programs: Programs, scenario: Scenario, group: Group,
