@@ -10,13 +10,13 @@ import statistics
 import subprocess
 import threading
 import time
-from pathlib import Path
 from typing import Iterator
 
 import pytest
 
 from harness import http, settings
 from harness.deadline import wait_until
+from harness.holding import sockets_of
 from harness.park import ParkServer, need_descriptors
 from harness.program import open_descriptors
 from harness.slow import Ending, SlowClients
@@ -195,16 +195,6 @@ def test_what_the_kernel_holds_for_a_reader_that_takes_nothing_is_bounded(stack:
 
         wait_until(all_ended, "all are ended", 10)
     assert 0 < worst <= QUEUED_BYTES_MAX, worst
-
-
-def sockets_of(port: int) -> list[tuple[str, int]]:
-    """State, and bytes that are not acknowledged, of the connections of a listener."""
-    found = []
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, local, _, state, queues = line.split()[:5]
-        if int(local.rpartition(":")[2], 16) == port:
-            found.append((state, int(queues.partition(":")[0], 16)))
-    return found
 
 
 # ---- by a tool that others know

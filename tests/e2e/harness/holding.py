@@ -46,6 +46,16 @@ def unread_bytes(port: int) -> int:
     return total
 
 
+def sockets_of(port: int) -> list[tuple[str, int]]:
+    """State, and bytes that are not acknowledged, of the connections of a listener."""
+    found = []
+    for line in tcp_lines():
+        _, local, _, state, queues = line.split()[:5]
+        if int(local.rpartition(":")[2], 16) == port:
+            found.append((state, int(queues.partition(":")[0], 16)))
+    return found
+
+
 def connections_to(port: int) -> int:
     """How many connections to a port somebody has, or has asked for."""
     wanted = f":{port:04X}"
