@@ -137,6 +137,15 @@ take_round_trip(struct link_window *window, int64_t us, int64_t now_us)
 	}
 }
 
+/* The window was full, or so much came so late that it must have waited on the way: calls
+ * whose own windows end before this one is full can keep a queue there, too. */
+static bool
+kept_path_busy(const struct link_window *window, uint64_t bytes, int64_t us)
+{
+	return window->mark_was_full ||
+	    (bytes >= LINK_WINDOW_BYTES_MIN && us > link_window_horizon_us(window));
+}
+
 static void
 take_rate(struct link_window *window, uint64_t bytes, int64_t us)
 {
@@ -144,9 +153,10 @@ take_rate(struct link_window *window, uint64_t bytes, int64_t us)
 
 	if (window->probing)
 		return;
-	if (window->rate_bytes == 0 ? window->mark_was_full : rate_bytes > window->rate_bytes)
+	bool busy = kept_path_busy(window, bytes, us);
+	if (window->rate_bytes == 0 ? busy : rate_bytes > window->rate_bytes)
 		window->rate_bytes = rate_bytes;
-	else if (window->mark_was_full)
+	else if (busy)
 		window->rate_bytes -= (window->rate_bytes - rate_bytes) / RATE_SHARE;
 }
 

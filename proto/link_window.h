@@ -8,9 +8,9 @@
  *
  * Both are measured on the way.  One message at a time is marked; when the peer confirms
  * that it has it, the time since is a round trip, and the bytes confirmed since are a rate.
- * A rate counts as the path's only if the window was full meanwhile, since a sender that
+ * A rate counts as the path's only if the path was kept busy meanwhile, since a sender that
  * has little to say shows how much that is, and not what the path could do; a higher one
- * always counts.  A least round trip that was not seen again for a while is measured anew:
+ * always counts.  It was busy if the window was full, or if much came later than it should.  A least round trip that was not seen again for a while is measured anew:
  * a full path hides it, so the sender waits until hardly anything is under way.  That takes a
  * window's time; while others go on sending it may never be, and the least that was seen
  * meanwhile has to do.

@@ -23,6 +23,7 @@ struct path {
 		int64_t heard_us;
 	} under_way[MESSAGES_MAX];
 	size_t first, last;
+	uint64_t credit_bytes; /* what the calls' own windows let be under way; 0: any */
 	uint64_t carried_bytes;
 	int64_t longest_queue_us; /* of a message behind others */
 };
@@ -53,6 +54,13 @@ path_send(struct path *path, uint64_t bytes)
 	path->carried_bytes += bytes;
 }
 
+static bool
+has_credit(const struct path *path)
+{
+	return path->credit_bytes == 0 ||
+	       link_window_under_way_bytes(&path->window) < path->credit_bytes;
+}
+
 /* Runs for a while; of small messages, which no window holds back, so many a second. */
 static void
 path_run(struct path *path, int64_t for_us, uint64_t small_per_s, uint64_t small_bytes)
@@ -63,9 +71,10 @@ path_run(struct path *path, int64_t for_us, uint64_t small_per_s, uint64_t small
 	path->carried_bytes = 0;
 	path->longest_queue_us = 0;
 	while (path->now_us < until_us) {
-		while (link_window_room_bytes(&path->window) > 0)
+		while (link_window_room_bytes(&path->window) > 0 && has_credit(path))
 			path_send(path, MESSAGE_BYTES);
-		link_window_is_full(&path->window);
+		if (link_window_room_bytes(&path->window) == 0)
+			link_window_is_full(&path->window);
 		while (small_per_s && small_us <= path->now_us) {
 			path_send(path, small_bytes);
 			small_us += (int64_t)(US_PER_S / small_per_s);
@@ -145,6 +154,74 @@ test_small_messages_all_the_time_do_not_keep_bulk_waiting(void **state)
 	}
 }
 
+/* A path that took a burst at once looked faster than it is.  What is sent then fills no
+ * window, only its queue. */
+static void
+test_a_rate_that_was_too_high_is_found_out_by_what_comes_late(void **state)
+{
+	static struct path path;
+	uint64_t rate_bytes = 12500000;
+	int64_t round_trip_us = 500;
+
+	(void)state;
+	path_init(&path, 100 * rate_bytes, round_trip_us);
+	path.credit_bytes = 8 * 48 * 1024;
+	path_run(&path, US_PER_S / 10, 0, 0);
+	assert_true(path.window.rate_bytes > 10 * rate_bytes);
+	path.rate_bytes = rate_bytes;
+	path_run(&path, 3 * US_PER_S, 0, 0); /* an eighth of the difference each time */
+	for (int seconds = 0; seconds < 60; seconds++) {
+		path_run(&path, US_PER_S, 0, 0);
+		assert_true(path.carried_bytes > rate_bytes / 100 * 80);
+		assert_in_range(
+		    path.longest_queue_us, 0, queue_us_max(rate_bytes, round_trip_us));
+	}
+}
+
+/* What never fills the first window either, with a path that is busy all the same. */
+static void
+test_a_rate_is_known_without_a_full_window(void **state)
+{
+	static struct path path;
+	uint64_t rate_bytes = 12500000;
+	int64_t round_trip_us = 500;
+
+	(void)state;
+	path_init(&path, rate_bytes, round_trip_us);
+	path.credit_bytes = LINK_WINDOW_BYTES_INITIAL - MESSAGE_BYTES;
+	path_run(&path, US_PER_S, 0, 0);
+	assert_in_range(path.window.rate_bytes, rate_bytes / 10 * 9, rate_bytes / 10 * 11);
+	path_run(&path, US_PER_S, 0, 0);
+	assert_true(path.carried_bytes > rate_bytes / 100 * 80);
+	assert_in_range(path.longest_queue_us, 0, queue_us_max(rate_bytes, round_trip_us));
+}
+
+/* A peer that takes its time with little does not make the path slow. */
+static void
+test_little_that_comes_late_says_nothing_of_the_rate(void **state)
+{
+	struct link_window window;
+	int64_t now_us = 1;
+
+	(void)state;
+	link_window_init(&window);
+	link_window_sent(&window, 1000, now_us);
+	link_window_heard(&window, 1000, now_us += 500);
+	link_window_sent(&window, 100000, now_us);
+	link_window_is_full(&window);
+	link_window_heard(&window, 101000, now_us += 1000);
+	uint64_t rate_bytes = window.rate_bytes;
+	assert_int_equal(rate_bytes, 100000000);
+	for (uint64_t n = 1; n <= 100; n++) {
+		link_window_sent(&window, 1000, now_us);
+		link_window_heard(&window, 101000 + n * 1000, now_us += 50000);
+	}
+	assert_int_equal(window.rate_bytes, rate_bytes);
+	link_window_sent(&window, LINK_WINDOW_BYTES_MIN, now_us);
+	link_window_heard(&window, 201000 + LINK_WINDOW_BYTES_MIN, now_us + 50000);
+	assert_true(window.rate_bytes < rate_bytes);
+}
+
 static void
 test_a_longer_way_is_found_out(void **state)
 {
@@ -186,6 +263,10 @@ main(void)
 		    test_a_full_path_stays_full_and_its_queue_short_for_minutes),
 		cmocka_unit_test(
 		    test_small_messages_all_the_time_do_not_keep_bulk_waiting),
+		cmocka_unit_test(
+		    test_a_rate_that_was_too_high_is_found_out_by_what_comes_late),
+		cmocka_unit_test(test_a_rate_is_known_without_a_full_window),
+		cmocka_unit_test(test_little_that_comes_late_says_nothing_of_the_rate),
 		cmocka_unit_test(test_a_longer_way_is_found_out),
 		cmocka_unit_test(test_what_cannot_be_is_not_heard),
 	};
