@@ -822,6 +822,7 @@ void
 uplink_tick(struct uplink *uplink)
 {
 	uplink_receive(uplink); /* before anybody is called silent */
+	uplink_flush(uplink);   /* a goodbye, before what it says is carried out */
 	uplink_settle(uplink);
 	if (uplink->registered)
 		tick_registered(uplink);

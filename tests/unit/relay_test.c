@@ -18,6 +18,8 @@
 #include "proto/base/log.h"
 #include "proto/link_zmq.h"
 #include "shim/relay.h"
+#include "shim/relay_tables.h"
+#include "shim/uplink.h"
 #include "tests/unit/events.h"
 #include "tests/unit/link_ends.h"
 
@@ -509,6 +511,30 @@ test_it_dials_again(void **state)
 	forget(f, call);
 }
 
+/* Malformed: whoever reads it says so before it gives the link up, and dials again.  Here
+ * that is the tick, which reads before it calls anybody silent. */
+static void
+test_the_tick_says_what_was_malformed(void **state)
+{
+	static const uint8_t garbage[] = { 0xff, 0xff };
+	struct fixture *f = *state;
+	struct uplink *uplink = f->relay->uplinks;
+
+	registered(f);
+	assert_true(uplink_is_up(uplink));
+	batch_reset(&f->end.batch);
+	batch_add_packed(&f->end.batch, garbage, sizeof(garbage));
+	assert_int_equal(link_socket_send(f->socket, &f->peer, &f->end.batch), 0);
+	while (uplink_is_up(uplink)) {
+		ingress_turn(f);
+		link_context_wake(f->relay->context);
+		link_context_run(f->relay->context);
+		uplink_woken(uplink);
+		uplink_tick(uplink);
+	}
+	assert_said(f, "goodbye:a frame that is not a Batch, or one that is too large hello:f ");
+}
+
 static void
 say_exit(struct fixture *f)
 {
@@ -676,6 +702,7 @@ main(void)
 		TEST(draining_waits_for_calls),
 		TEST(draining_waits_for_what_the_ingress_has_not_taken),
 		TEST(it_dials_again),
+		TEST(the_tick_says_what_was_malformed),
 		TEST(the_command_has_ended),
 		TEST(a_call_that_the_end_cut_off_waits_for_the_news),
 		TEST(a_server_that_does_not_accept),
