@@ -71,6 +71,8 @@ find(const struct link *link, uint64_t number)
 {
 	struct link_call *call;
 
+	if (number > link->newest_number)
+		return NULL; /* of each new call: its chain would be walked to the end */
 	HASH_FIND_BYHASHVALUE(
 	    hh, link->calls, &number, sizeof(number), hash_of(number), call);
 	return call;

@@ -25,6 +25,8 @@
 #define BACKEND_FRESH_MS 500
 /* A connect that nobody answers. */
 #define BACKEND_CONNECT_TIMEOUT_MS 5000
+/* Connections at a time whose kernel buffers may grow as the kernel likes. */
+#define BACKEND_WIDE_MAX 64
 
 struct backend;
 struct backend_connection;
@@ -52,6 +54,7 @@ struct backend_connection {
 	bool connected;
 	bool used_before; /* an answer came over it already */
 	bool pooled;
+	bool wide; /* its kernel buffers may grow */
 	size_t head_bytes_max; /* of its parser */
 	int64_t since_ms; /* in the pool, or connecting */
 };

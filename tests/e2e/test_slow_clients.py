@@ -16,7 +16,7 @@ import pytest
 
 from harness import http, settings
 from harness.deadline import wait_until
-from harness.holding import sockets_of
+from harness.holding import STILL_POLLS, sockets_of, wait_still
 from harness.park import ParkServer, need_descriptors
 from harness.program import open_descriptors
 from harness.slow import Ending, SlowClients
@@ -37,6 +37,10 @@ FEW = 4
 LARGE_BYTES = 4 << 20
 # Of an answer, for one that reads nothing: what the socket may hold, and a write beyond it.
 QUEUED_BYTES_MAX = 256 * 1024
+# Connections of the shim to the server that may be as wide as the kernel likes (shim/backend.h),
+# and what the server's kernel holds for one beyond them.
+WIDE = 64
+NARROW_BYTES_MAX = 3 << 19
 # Lanes of libmicrohttpd, once opened.
 KEPT_DESCRIPTORS = 16
 FIN_WAIT_1, FIN_WAIT_2, CLOSING, LAST_ACK = "04", "05", "0B", "09"
@@ -195,6 +199,25 @@ def test_what_the_kernel_holds_for_a_reader_that_takes_nothing_is_bounded(stack:
 
         wait_until(all_ended, "all are ended", 10)
     assert 0 < worst <= QUEUED_BYTES_MAX, worst
+
+
+def test_what_the_servers_kernel_holds_for_a_crowd_that_takes_nothing_is_bounded(
+        stack: Stack) -> None:
+    """What it holds for all counts against the memory that TCP has on a machine."""
+    server = ParkServer()
+    stack.servers.append(server)
+    stack.pair(server, settings.client_stall(60_000), ["--concurrency", "1000"])
+    request = http.request(target=b"/length/%d" % (2 * LARGE_BYTES))
+    with SlowClients(stack.ingress.address, WIDE + FEW, request, reads=False):
+        wait_until(lambda: len(sockets_of(server.port)) > WIDE + FEW, "all are at the server", 10)
+        held, same = [], 0
+        while same < STILL_POLLS:
+            wait_still([stack.ingress, stack.shim], [])
+            last, held = held, sorted(queued for _, queued in sockets_of(server.port) if queued)
+            same = same + 1 if held == last else 0
+    assert len(held) == WIDE + FEW
+    assert held[FEW - 1] <= NARROW_BYTES_MAX, held
+    assert held[-1] > NARROW_BYTES_MAX, "the kernel bounds it by itself: nothing was shown"
 
 
 # ---- by a tool that others know

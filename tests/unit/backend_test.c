@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -329,6 +330,45 @@ test_the_pool_has_a_bound(void **state)
 }
 
 /* Parsers with a smaller limit are not used again. */
+static int
+segment_bytes(const struct backend_connection *connection)
+{
+	int bytes = 0;
+	socklen_t size = sizeof(bytes);
+
+	assert_int_equal(getsockopt(connection->fd, IPPROTO_TCP, TCP_MAXSEG, &bytes, &size), 0);
+	return bytes;
+}
+
+/* Beyond some the kernel is to hold little for each. */
+static void
+test_a_crowd_is_narrow(void **state)
+{
+	static struct backend_connection *all[BACKEND_WIDE_MAX + 2];
+	struct fixture *f = *state;
+	size_t count = sizeof(all) / sizeof(all[0]);
+	int fds[BACKEND_WIDE_MAX + 3];
+
+	for (size_t i = 0; i < count; i++) {
+		all[i] = get_connected(f, &fds[i]);
+		if (i < BACKEND_WIDE_MAX)
+			assert_true(segment_bytes(all[i]) > 16 * 1024);
+		else
+			assert_true(segment_bytes(all[i]) <= 7 * 1024);
+	}
+	/* The place of a wide one is taken by the next. */
+	backend_put(all[BACKEND_WIDE_MAX], false);
+	backend_put(all[0], false);
+	all[0] = get_connected(f, &fds[count]);
+	assert_true(segment_bytes(all[0]) > 16 * 1024);
+	all[BACKEND_WIDE_MAX] = NULL;
+	for (size_t i = 0; i < count; i++)
+		if (all[i])
+			backend_put(all[i], false);
+	for (size_t i = 0; i <= count; i++)
+		close(fds[i]);
+}
+
 static void
 test_a_larger_limit_of_heads_is_for_all(void **state)
 {
@@ -554,6 +594,7 @@ main(void)
 		TEST(nobody_listens),
 		TEST(a_unix_socket),
 		TEST(the_pool_has_a_bound),
+		TEST(a_crowd_is_narrow),
 		TEST(a_larger_limit_of_heads_is_for_all),
 		TEST(idle_ones_make_room_for_a_new_one),
 		TEST(old_ones_are_closed),
