@@ -454,7 +454,7 @@ begin(struct client *client)
 	client->requests++;
 	client->body_bytes = 0;
 	client->head_since_ms = 0;
-	client->input_ms = client->output_ms = front_now_ms(front);
+	client->input_ms = client->stall.progress_ms = front_now_ms(front);
 	client->handled = client->responding = client->close_after = client->unframed = false;
 	client->keep_alive = head->keep_alive && front_is_ready(front);
 	client->http_1_0 = head->minor_version == 0;
@@ -1032,18 +1032,10 @@ tick_output(struct client *client, int64_t now_ms)
 
 	/* Suspended: the response waits for the server, not for the client. */
 	if (!client->writing_raw && (!client->responding || client->suspended)) {
-		client->output_ms = now_ms;
+		client->stall.progress_ms = now_ms;
 		return;
 	}
-	if (now_ms - client->output_ms < timeout_ms / 2)
-		return;
-	uint64_t progress = socket_progress(client->fd);
-	if (progress != client->output_progress) {
-		client->output_progress = progress;
-		client->output_ms = now_ms - timeout_ms / 2;
-		return;
-	}
-	if (now_ms - client->output_ms < timeout_ms)
+	if (!stall_is_over(&client->stall, client->fd, now_ms, timeout_ms))
 		return;
 	log_event(LOG_INFO, "client_stalled", log_str("remote", client->address),
 	    log_str("request_id", client->exchange ? client->exchange->request_id : NULL));
@@ -1068,13 +1060,10 @@ body_due_ms(const struct client *client)
 static int64_t
 output_due_ms(const struct client *client)
 {
-	int64_t timeout_ms = front_config(client->front)->client_stall_timeout_ms;
-	int64_t half_ms = client->output_ms + timeout_ms / 2;
-
 	if (!client->writing_raw && (!client->responding || client->suspended))
 		return INT64_MAX;
-	/* First its progress is looked at. */
-	return front_now_ms(client->front) < half_ms ? half_ms : client->output_ms + timeout_ms;
+	return stall_due_ms(
+	    &client->stall, front_config(client->front)->client_stall_timeout_ms);
 }
 
 int64_t

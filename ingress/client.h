@@ -27,6 +27,7 @@
 #include "ingress/deadlines.h"
 #include "ingress/exchange.h"
 #include "ingress/request_reader.h"
+#include "ingress/socket_progress.h"
 #include "proto/base/buf.h"
 #include "proto/base/read_buffer.h"
 #include "proto/limits.h"
@@ -74,8 +75,7 @@ struct client {
 	int64_t late_ms;       /* refused with 408, still open for its reader; 0: not */
 	int64_t continue_ms;   /* 100 is said then, if nobody has said anything; 0: not yet sent */
 	int64_t input_ms;      /* last byte of a body */
-	int64_t output_ms;     /* last progress of a response */
-	uint64_t output_progress; /* of the socket, when it was last looked at */
+	struct stall stall;   /* of a response */
 	bool trusted;         /* its address is a trusted proxy's */
 	bool suspended;       /* libmicrohttpd does not look at it */
 	bool resuming;        /* on the front's resume list */

@@ -49,7 +49,7 @@
 #define REST_AFTER_MS 1000
 /* A thousand clients that end at once take turns with all else: so many are looked at in one
  * go, or fewer as soon as so many of them have to be run. */
-#define SWEEP_CLIENTS_MAX 512
+#define SWEEP_CLIENTS_MAX 128
 #define SWEEP_ENDS_MAX 2
 /* Runs of one lane in one turn, before the others have theirs. */
 #define LANE_RUNS_MAX 16
@@ -259,7 +259,7 @@ wake(struct front *front, struct client *client)
 	list_del(&front->resting, client);
 	list_add(&front->clients, client);
 	client->resting = false;
-	client->output_ms = front->now_ms;
+	client->stall.progress_ms = front->now_ms;
 }
 
 void
@@ -407,7 +407,7 @@ read_body(void *arg, uint64_t position, char *out, size_t bytes_max)
 		return MHD_CONTENT_READER_END_WITH_ERROR;
 	size_t bytes = exchange_take_body(exchange, out, bytes_max);
 	if (bytes > 0) {
-		client->output_ms = client->front->now_ms;
+		client->stall.progress_ms = client->front->now_ms;
 		gateway_touch(client->front->gateway, exchange);
 		return (ssize_t)bytes;
 	}
@@ -522,7 +522,7 @@ respond(struct client *client)
 	}
 	client->responding = true;
 	client->response = response;
-	client->output_ms = client->front->now_ms;
+	client->stall.progress_ms = client->front->now_ms;
 	result = MHD_queue_response(client->connection,
 	    is_error ? (unsigned)error_row(exchange->error)->status : exchange->answer.status,
 	    response);
@@ -936,7 +936,7 @@ respond_direct(struct front *front, struct client *client)
 	}
 	client->close_after = front->unready;
 	client->responding = true;
-	client->output_ms = front->now_ms;
+	client->stall.progress_ms = front->now_ms;
 	switch (response_write_direct(client, &front->head)) {
 	case RESPONSE_WRITTEN:
 		client_on_direct_done(client);

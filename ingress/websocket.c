@@ -329,7 +329,7 @@ write_out(struct websocket *websocket)
 		websocket_pipe_wrote(
 		    pipe, data, bytes, written > 0 ? (size_t)written : 0);
 		if (written > 0) {
-			websocket->output_ms = front_now_ms(websocket->front);
+			websocket->stall.progress_ms = front_now_ms(websocket->front);
 			websocket->sent_bytes += (uint64_t)written;
 		}
 		if (gone)
@@ -478,7 +478,7 @@ websocket_open(struct websocket *websocket, int fd, struct buf *input)
 	assert(websocket->accepted && bytes <= CLIENT_READ_BYTES);
 	websocket->state = WEBSOCKET_STATE_OPEN;
 	websocket->fd = fd;
-	websocket->heard_ms = websocket->output_ms = front_now_ms(websocket->front);
+	websocket->heard_ms = websocket->stall.progress_ms = front_now_ms(websocket->front);
 	exchange->client = NULL;
 	exchange->ops = &websocket_exchange_ops;
 	front_add_websocket(websocket->front, websocket);
@@ -635,21 +635,12 @@ static bool
 is_stalled(struct websocket *websocket, int64_t now_ms)
 {
 	int64_t timeout_ms = front_config(websocket->front)->client_stall_timeout_ms;
-	uint64_t progress;
 
 	if (!websocket_pipe_has_output(&websocket->pipe)) {
-		websocket->output_ms = now_ms;
+		websocket->stall.progress_ms = now_ms;
 		return false;
 	}
-	if (now_ms - websocket->output_ms < timeout_ms / 2)
-		return false;
-	progress = socket_progress(websocket->fd);
-	if (progress != websocket->output_progress) {
-		websocket->output_progress = progress;
-		websocket->output_ms = now_ms - timeout_ms / 2;
-		return false;
-	}
-	return now_ms - websocket->output_ms >= timeout_ms;
+	return stall_is_over(&websocket->stall, websocket->fd, now_ms, timeout_ms);
 }
 
 void

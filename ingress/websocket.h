@@ -27,6 +27,7 @@
 
 #include "ingress/exchange.h"
 #include "ingress/request_reader.h"
+#include "ingress/socket_progress.h"
 #include "proto/websocket_deflate.h"
 #include "proto/websocket_handshake.h"
 #include "proto/websocket_pipe.h"
@@ -63,8 +64,7 @@ struct websocket {
 	uint64_t received_bytes; /* of frames */
 	uint64_t sent_bytes;     /* with the head of the handshake's answer */
 	int64_t heard_ms;
-	int64_t output_ms; /* last progress of what is written */
-	uint64_t output_progress;
+	struct stall stall; /* of what is written */
 	int64_t closing_since_ms; /* since there is nothing left but to wait */
 	struct websocket_pipe pipe;
 	struct websocket_deflate deflate;

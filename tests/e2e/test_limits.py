@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 
 import pytest
@@ -14,6 +16,8 @@ from harness.program import open_descriptors
 from harness.server import serve, serve_heads
 
 SHORT_MS = 300
+# Of a client that takes something, each time after 0.7 of it.
+STALL_MS = 1000
 # A deadline may be seen a little late, never early.
 LATE_S = 2.0
 # A connection whose request waits for longer than a second is not looked at until its answer
@@ -264,6 +268,28 @@ def test_a_client_that_takes_no_byte_after_a_long_wait_is_given_up(stack, server
     client.send(http.request())
     stack.ingress.wait_log("client_stalled")
     assert server.connections[0].finished.wait(10)
+
+
+def test_a_client_that_takes_a_byte_in_time_is_never_given_up(stack, server):
+    """Each byte begins the time anew, not half of it."""
+    def send(_request: http.Request, conn) -> None:
+        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (256 << 20))
+        conn.send_until_blocked(b"x" * (1 << 20), 256 << 20, 20)
+        conn.close()
+
+    server.script(serve(send))
+    stack.pair(server, settings.client_stall(STALL_MS))
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(stack.ingress.address)
+        client.sendall(http.request())
+        for _ in range(6):
+            threading.Event().wait(0.7 * STALL_MS / 1000)  # its pace
+            taken = 0
+            while taken < 8192:  # the kernel says so, and we are not asked for more
+                taken += len(client.recv(8192 - taken))
+        assert "client_stalled" not in stack.ingress.log
+        stack.ingress.wait_log("client_stalled")
 
 
 def test_a_slow_stream_is_no_stalled_client(stack, server):
