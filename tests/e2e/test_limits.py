@@ -238,13 +238,14 @@ def test_waiting_for_an_answer_is_not_idle(stack, server):
     assert client.read_response().body == b"late"
 
 
-def test_a_client_that_takes_no_byte_is_given_up(stack, server):
-    def send(_request: http.Request, conn) -> None:
-        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (256 << 20))
-        conn.send_until_blocked(b"x" * (1 << 20), 256 << 20, 5)
-        conn.close()
+def send_more_than_is_taken(_request: http.Request, conn) -> None:
+    conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (256 << 20))
+    conn.send_until_blocked(b"x" * (1 << 20), 256 << 20, 20)
+    conn.close()
 
-    server.script(serve(send))
+
+def test_a_client_that_takes_no_byte_is_given_up(stack, server):
+    server.script(serve(send_more_than_is_taken))
     stack.pair(server, settings.client_stall(SHORT_MS))
     client = stack.client()
     client.send(http.request())
@@ -258,9 +259,7 @@ def test_a_client_that_takes_no_byte_after_a_long_wait_is_given_up(stack, server
 
     def send(_request: http.Request, conn) -> None:
         assert not go.wait(REST_S)  # the passing of time
-        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (256 << 20))
-        conn.send_until_blocked(b"x" * (1 << 20), 256 << 20, 5)
-        conn.close()
+        send_more_than_is_taken(_request, conn)
 
     server.script(serve(send))
     stack.pair(server, settings.client_stall(SHORT_MS))
@@ -272,12 +271,7 @@ def test_a_client_that_takes_no_byte_after_a_long_wait_is_given_up(stack, server
 
 def test_a_client_that_takes_a_byte_in_time_is_never_given_up(stack, server):
     """Each byte begins the time anew, not half of it."""
-    def send(_request: http.Request, conn) -> None:
-        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (256 << 20))
-        conn.send_until_blocked(b"x" * (1 << 20), 256 << 20, 20)
-        conn.close()
-
-    server.script(serve(send))
+    server.script(serve(send_more_than_is_taken))
     stack.pair(server, settings.client_stall(STALL_MS))
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
