@@ -370,6 +370,36 @@ def test_who_dials_into_a_drop_comes_through_after_it(line: Line) -> None:
     assert select.select([], [sock], [], PATIENCE_S)[1]
 
 
+@pytest.mark.parametrize("fault", ["refuse", "drop", "freeze"])
+def test_a_fault_with_a_length_ends_by_itself(line: Line, fault: str) -> None:
+    start = time.monotonic()
+    getattr(line.relay, fault)(0.3)
+    if fault == "refuse":
+        while True:
+            try:
+                near = line.dial()
+                break
+            except ConnectionRefusedError:
+                assert time.monotonic() - start < PATIENCE_S
+    else:
+        near = line.dial()
+    far, _ = line.listener.accept()
+    line.sockets.append(far)
+    assert time.monotonic() - start >= 0.3
+    round_trip_s(near, far)
+
+
+def test_a_fault_that_was_ended_does_not_end_the_next(line: Line) -> None:
+    near, far = line.pair()
+    line.relay.freeze(0.3)
+    line.relay.thaw()
+    line.relay.freeze()
+    near.sendall(b"held")
+    assert not select.select([far], [], [], 0.6)[0]
+    line.relay.thaw()
+    assert read_exactly(far, 4) == b"held"
+
+
 @pytest.mark.parametrize("line_text", ["fall over", "delay", "rate fast", "cut 3", "target nowhere"])
 def test_what_it_does_not_understand_it_says(line: Line, line_text: str) -> None:
     with pytest.raises(AssertionError, match=line_text):

@@ -43,26 +43,23 @@ def resumed(line, before: int) -> None:
 def closed_for(seconds: float):
     """Closed, and nobody answers for a while."""
     def act(relay) -> None:
-        relay.refuse()
+        relay.refuse(seconds)
         relay.cut()
         time.sleep(seconds)  # the fault's length, not a wait for something
-        relay.accept()
     return act
 
 
 def dropped_for(seconds: float):
     def act(relay) -> None:
-        relay.drop()
+        relay.drop(seconds)
         time.sleep(seconds)
-        relay.accept()
     return act
 
 
 def frozen_for(seconds: float):
     def act(relay) -> None:
-        relay.freeze()
+        relay.freeze(seconds)
         time.sleep(seconds)
-        relay.thaw()
     return act
 
 
@@ -336,6 +333,12 @@ def break_line(relay, kind: str, seconds: float) -> None:
         frozen_for(seconds)(relay)
 
 
+def told_of_links(line) -> str:
+    """What both programs said of the link, where a call was lost."""
+    return "\n".join(told for program in (line.ingress, line.shim)
+                     for told in program.log.splitlines() if "link" in told)
+
+
 def through_cuts(line, server, workers: int, cuts) -> None:
     calls = CallServer(server)
     ledger = Ledger(line.client, workers, patience_s=40).start()
@@ -348,7 +351,7 @@ def through_cuts(line, server, workers: int, cuts) -> None:
                    f"calls that end after {kind} {seconds}", 30)
     ledger.stop()
     print(ledger)
-    assert set(ledger.ended) == {"answered"}, str(ledger)
+    assert set(ledger.ended) == {"answered"}, f"{ledger}\n{told_of_links(line)}"
     twice = [call for call, count in calls.served.items() if count != 1]
     assert not twice, f"served more than once: {twice[:10]}"
     assert len(calls.served) == ledger.began

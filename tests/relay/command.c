@@ -11,7 +11,7 @@
 #define NS_PER_MS UINT64_C(1000000)
 #define WORDS_MAX 4
 
-enum arguments { NONE, DELAYS, RATES, WAY, ADDRESS };
+enum arguments { NONE, DELAYS, RATES, LENGTH, WAY, ADDRESS };
 
 static const struct {
 	const char *name;
@@ -20,14 +20,14 @@ static const struct {
 } commands[] = {
 	{ "delay", COMMAND_DELAY, DELAYS },
 	{ "rate", COMMAND_RATE, RATES },
-	{ "freeze", COMMAND_FREEZE, NONE },
+	{ "freeze", COMMAND_FREEZE, LENGTH },
 	{ "thaw", COMMAND_THAW, NONE },
 	{ "cut", COMMAND_CUT, NONE },
 	{ "half-close", COMMAND_HALF_CLOSE, WAY },
 	{ "reset", COMMAND_RESET, NONE },
-	{ "refuse", COMMAND_REFUSE, NONE },
+	{ "refuse", COMMAND_REFUSE, LENGTH },
 	{ "accept", COMMAND_ACCEPT, NONE },
-	{ "drop", COMMAND_DROP, NONE },
+	{ "drop", COMMAND_DROP, LENGTH },
 	{ "target", COMMAND_TARGET, ADDRESS },
 	{ "status", COMMAND_STATUS, NONE },
 };
@@ -119,6 +119,12 @@ parse_arguments(
 		return parse_two(words, count, parse_delay, out);
 	case RATES:
 		return parse_two(words, count, parse_rate, out);
+	case LENGTH:
+		if (count > 1)
+			return "one number, or nothing";
+		if (count && (!parse_delay(words[0], &out->up) || !out->up))
+			return "not a number in range";
+		return NULL;
 	case WAY:
 		if (count != 1 || (strcmp(words[0], "up") && strcmp(words[0], "down")))
 			return "up or down";

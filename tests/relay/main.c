@@ -41,6 +41,8 @@ struct relay {
 	int signal_fd;
 	int listener; /* -1: refusing */
 	bool hanging; /* dials get no answer: the backlog is full of fillers */
+	uint64_t accept_ns; /* when refuse or drop ends by itself; UINT64_MAX: when told */
+	uint64_t thaw_ns;   /* the same of freeze */
 	int fillers[FILLERS];
 	struct address listen;
 	struct address target;
@@ -265,6 +267,12 @@ set_target(struct relay *relay, const char *address)
 							       : "not an address";
 }
 
+static uint64_t
+end_of(const struct command *fault)
+{
+	return fault->up ? now_ns() + fault->up : UINT64_MAX;
+}
+
 /* Returns NULL, or a literal that says what went wrong. */
 static const char *
 carry_out(struct relay *relay, const struct command *command)
@@ -284,6 +292,8 @@ carry_out(struct relay *relay, const struct command *command)
 	case COMMAND_THAW:
 		accept_all(relay); /* who dialled before is frozen too */
 		line->frozen = command->kind == COMMAND_FREEZE;
+		relay->thaw_ns = end_of(command);
+		accept_all(relay);
 		return NULL;
 	case COMMAND_CUT:
 	case COMMAND_RESET:
@@ -294,12 +304,15 @@ carry_out(struct relay *relay, const struct command *command)
 	case COMMAND_REFUSE:
 		accept_all(relay);
 		close_listener(relay);
+		relay->accept_ns = end_of(command);
 		return NULL;
 	case COMMAND_ACCEPT:
+		relay->accept_ns = UINT64_MAX;
 		return take_dials(relay);
 	case COMMAND_DROP:
 		accept_all(relay);
 		for_each(relay, command);
+		relay->accept_ns = end_of(command);
 		return hang_dials(relay);
 	case COMMAND_TARGET:
 		return set_target(relay, command->target);
@@ -349,6 +362,27 @@ read_commands(struct relay *relay)
 		fprintf(stderr, "porthole-relay: a command is too long\n");
 		relay->stop = true;
 	}
+}
+
+/* Ends the faults whose time is up.  Returns the time until the next is. */
+static uint64_t
+end_faults(struct relay *relay)
+{
+	static const struct command accept = { .kind = COMMAND_ACCEPT };
+	static const struct command thaw = { .kind = COMMAND_THAW };
+	uint64_t now = now_ns(), next_ns;
+	const char *wrong = NULL;
+
+	if (relay->accept_ns <= now)
+		wrong = carry_out(relay, &accept);
+	if (relay->thaw_ns <= now)
+		carry_out(relay, &thaw);
+	if (wrong) {
+		fprintf(stderr, "porthole-relay: %s\n", wrong);
+		relay->stop = true;
+	}
+	next_ns = relay->accept_ns < relay->thaw_ns ? relay->accept_ns : relay->thaw_ns;
+	return next_ns == UINT64_MAX ? UINT64_MAX : next_ns - now;
 }
 
 /* ---- the loop */
@@ -459,13 +493,15 @@ start(struct relay *relay, int argc, char **argv)
 int
 main(int argc, char **argv)
 {
-	struct relay relay = { 0 };
-	uint64_t wake_ns = UINT64_MAX;
+	struct relay relay = { .accept_ns = UINT64_MAX, .thaw_ns = UINT64_MAX };
+	uint64_t wake_ns = UINT64_MAX, end_ns;
 
 	start(&relay, argc, argv);
 	while (!relay.stop) {
 		wait_for_events(&relay, wake_ns);
+		end_ns = end_faults(&relay);
 		wake_ns = run_connections(&relay);
+		wake_ns = end_ns < wake_ns ? end_ns : wake_ns;
 	}
 	while (relay.connections)
 		end_connection(&relay, relay.connections, true);

@@ -10,6 +10,10 @@ from .peer import Address
 from .program import Program
 
 
+def with_length(fault: str, seconds: float) -> str:
+    return f"{fault} {round(seconds * 1000)}" if seconds else fault
+
+
 class Relay(Program):
     """Every command returns when the relay has done it.
 
@@ -51,9 +55,11 @@ class Relay(Program):
         """Bits a second of all connections together: 100_000_000, "100M", 0 for no limit."""
         self.command(f"rate {up} {up if down is None else down}")
 
-    def freeze(self) -> None:
+    # A fault with a length ends by itself, in time however busy the test is.
+
+    def freeze(self, seconds: float = 0) -> None:
         """Nothing moves, not even an end; connections stay open, dials wait."""
-        self.command("freeze")
+        self.command(with_length("freeze", seconds))
 
     def thaw(self) -> None:
         self.command("thaw")
@@ -70,18 +76,18 @@ class Relay(Program):
         """RST at both ends of every connection.  New ones are taken."""
         self.command("reset")
 
-    def refuse(self) -> None:
+    def refuse(self, seconds: float = 0) -> None:
         """New connections are refused; those there are go on."""
-        self.command("refuse")
+        self.command(with_length("refuse", seconds))
 
     def accept(self) -> None:
         """The end of refuse, and of drop for who dials again."""
         self.command("accept")
 
-    def drop(self) -> None:
+    def drop(self, seconds: float = 0) -> None:
         """What a cable does that is pulled out: connections stay open and nothing comes
         through them any more, dials hang."""
-        self.command("drop")
+        self.command(with_length("drop", seconds))
 
     def target(self, address: str | int) -> None:
         """Where new connections lead."""
