@@ -21,6 +21,12 @@ link_window_under_way_bytes(const struct link_window *window)
 	return window->sent_bytes - window->heard_bytes;
 }
 
+int64_t
+link_window_unheard_us(const struct link_window *window, int64_t now_us)
+{
+	return link_window_under_way_bytes(window) > 0 ? now_us - window->unheard_us : 0;
+}
+
 uint64_t
 link_window_room_bytes(const struct link_window *window)
 {
@@ -64,6 +70,8 @@ link_window_sent(struct link_window *window, uint64_t bytes, int64_t now_us)
 	uint64_t under_way_bytes = link_window_under_way_bytes(window);
 
 	window->sent_bytes += bytes;
+	if (under_way_bytes == 0)
+		window->unheard_us = now_us;
 	if (window->marked)
 		return;
 	window->marked = true;
@@ -166,6 +174,7 @@ link_window_heard(struct link_window *window, uint64_t heard_bytes, int64_t now_
 	if (heard_bytes <= window->heard_bytes || heard_bytes > window->sent_bytes)
 		return;
 	window->heard_bytes = heard_bytes;
+	window->unheard_us = now_us;
 	if (!window->marked || heard_bytes < window->mark_sent_bytes)
 		return;
 	int64_t us = now_us > window->mark_us ? now_us - window->mark_us : 1;

@@ -41,6 +41,7 @@
 struct link_window {
 	uint64_t sent_bytes;   /* since the connection was made */
 	uint64_t heard_bytes;  /* of them the peer has */
+	int64_t unheard_us;    /* since when it has confirmed nothing of what is under way */
 	uint64_t window_bytes;
 	uint64_t rate_bytes;   /* a second; 0: not known */
 	int64_t round_trip_us; /* the least; 0: not known */
@@ -74,6 +75,8 @@ void link_window_is_full(struct link_window *window);
 int64_t link_window_horizon_us(const struct link_window *window);
 
 uint64_t link_window_under_way_bytes(const struct link_window *window);
+/* For how long the peer has confirmed nothing of what is under way; 0 if nothing is. */
+int64_t link_window_unheard_us(const struct link_window *window, int64_t now_us);
 /* What may be sent now. */
 uint64_t link_window_room_bytes(const struct link_window *window);
 

@@ -781,13 +781,20 @@ tick_registered(struct uplink *uplink)
 			unregister(uplink, "the link was closed and could not be made again");
 	} else if (now - uplink->said_ms >= PING_INTERVAL_MS)
 		link_send_ping(&uplink->link);
-	/* The carrier speaks again: it goes on. */
-	if (uplink->carrier && uplink->dial == DIAL_CONNECTING && silent_ms < LINK_SUSPECT_MS) {
-		connection_close(uplink->dialled, 0);
-		uplink->dialled = NULL;
-		enter(uplink, DIAL_IDLE);
-		uplink->dial_at_ms = 0;
-	}
+}
+
+/*
+ * Each direction may be silent by itself: after an outage TCP sends again what was lost at
+ * the end of a pause of its own, as long as the outage in one direction and short in the
+ * other.  Who hears the ingress and has nothing confirmed is not heard.
+ */
+static bool
+is_suspect(const struct uplink *uplink)
+{
+	int64_t unheard_us = link_window_unheard_us(&uplink->link.window, uplink->link.now_us);
+
+	return now_ms(uplink) - uplink->heard_ms >= LINK_SUSPECT_MS ||
+	    unheard_us >= LINK_SUSPECT_MS * 1000;
 }
 
 static void
@@ -795,7 +802,7 @@ tick_dial(struct uplink *uplink)
 {
 	int64_t now = now_ms(uplink);
 	int64_t age_ms = now - uplink->dial_since_ms;
-	bool needed = !uplink->carrier || now - uplink->heard_ms >= LINK_SUSPECT_MS;
+	bool needed = !uplink->carrier || is_suspect(uplink);
 
 	switch (uplink->dial) {
 	case DIAL_IDLE:

@@ -255,6 +255,30 @@ test_what_cannot_be_is_not_heard(void **state)
 	assert_int_equal(link_window_under_way_bytes(&window), 400);
 }
 
+/* The clock begins with the first byte under way, and anew with each that is confirmed. */
+static void
+test_how_long_nothing_was_confirmed(void **state)
+{
+	struct link_window window;
+
+	(void)state;
+	link_window_init(&window);
+	assert_int_equal(link_window_unheard_us(&window, 900), 0);
+	link_window_sent(&window, 100, 1000);
+	link_window_sent(&window, 100, 2000);
+	assert_int_equal(link_window_unheard_us(&window, 5000), 4000);
+	link_window_heard(&window, 100, 5000);
+	assert_int_equal(link_window_unheard_us(&window, 7000), 2000);
+	/* What cannot be, and what is known, is no confirmation. */
+	link_window_heard(&window, 100, 8000);
+	link_window_heard(&window, 201, 8000);
+	assert_int_equal(link_window_unheard_us(&window, 9000), 4000);
+	link_window_heard(&window, 200, 9000);
+	assert_int_equal(link_window_unheard_us(&window, 20000), 0);
+	link_window_sent(&window, 1, 30000);
+	assert_int_equal(link_window_unheard_us(&window, 30500), 500);
+}
+
 int
 main(void)
 {
@@ -269,6 +293,7 @@ main(void)
 		cmocka_unit_test(test_little_that_comes_late_says_nothing_of_the_rate),
 		cmocka_unit_test(test_a_longer_way_is_found_out),
 		cmocka_unit_test(test_what_cannot_be_is_not_heard),
+		cmocka_unit_test(test_how_long_nothing_was_confirmed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

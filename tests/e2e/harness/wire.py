@@ -107,6 +107,7 @@ class Link:
         self.welcomes: list[Any] = []
         self.statuses: list[Any] = []
         self.received_bytes = 0
+        self.confirms = True
         self.pinged = 0
         self.ponged = 0
         self.error: Exception | None = None
@@ -199,7 +200,8 @@ class Link:
         return frames
 
     def _post(self, batch: Any, payloads: list[bytes] | None = None) -> None:
-        batch.received_bytes = self.received_bytes
+        if self.confirms:
+            batch.received_bytes = self.received_bytes
         self.send_raw([batch.SerializeToString(), *(payloads or [])])
 
     # ---- sending
