@@ -915,13 +915,21 @@ client_on_response_done(struct client *client, bool complete)
 
 /* ---- interim answers */
 
+/* From now on its body is waited for. */
+static void
+continue_is_said(struct client *client)
+{
+	client->wants_continue = false;
+	client->input_ms = front_now_ms(client->front);
+}
+
 /* 100, by our own word. */
 static void
 say_continue(struct client *client)
 {
 	static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
-	client->wants_continue = false;
+	continue_is_said(client);
 	if (!client_write_raw(client, line, sizeof(line) - 1))
 		client_close(client, "it does not take an interim answer");
 }
@@ -1114,7 +1122,10 @@ on_room(struct exchange *exchange)
 	struct client *client = exchange->client;
 
 	/* Not from within client_on_read: it goes on by itself. */
-	if (client && client->state == CLIENT_ACTIVE && client->handled)
+	if (!client)
+		return;
+	client->input_ms = front_now_ms(client->front); /* until now it was we who did not read */
+	if (client->state == CLIENT_ACTIVE && client->handled)
 		client_read_body(client);
 }
 
@@ -1143,7 +1154,7 @@ on_interim(struct exchange *exchange, unsigned status, const struct field *field
 		buf_init(&head,
 		    (size_t)front_config(client->front)->response_head_bytes_max);
 		if (status == 100)
-			client->wants_continue = false;
+			continue_is_said(client);
 		if (interim_head(&head, status, fields, count) &&
 		    !client_write_raw(client, buf_data(&head), buf_bytes(&head)))
 			client_close(client, "it does not take an interim answer");

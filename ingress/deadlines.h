@@ -1,7 +1,7 @@
 /*
  * deadlines.h: who is to be looked at in the next moments, in the order of time.
  *
- * A sweep over everybody a few times a second would end all who are late by then in one go,
+ * A sweep over everybody every now and then would end all who are late by then in one go,
  * and others would wait for it.  So the sweep only finds those whose time comes before the
  * next one, and here they wait for it: a wheel of slots, DEADLINES_SLOT_MS each.  It takes
  * no memory but what its entries have in them, and knows no clock: now_ms never goes back.
@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define DEADLINES_SLOT_MS 2
-#define DEADLINES_SLOTS   64
+#define DEADLINES_SLOTS   320
 /* The farthest that is surely taken, if whoever takes out is not behind. */
 #define DEADLINES_AHEAD_MS ((DEADLINES_SLOTS - 1) * DEADLINES_SLOT_MS)
 

@@ -47,9 +47,14 @@
 #define LARGE_POOL_SPARE     (4 * 1024)
 /* A request that waits for its answer longer than this gives a large one back, and rests. */
 #define REST_AFTER_MS 1000
+/* How often everybody is looked at, to find those whose deadlines come before the next time.
+ * A deadline that is made shorter than this may be seen so much later. */
+#define SWEEP_MS 500
+#define SWEEP_TICK_MS 100
+static_assert(SWEEP_MS + SWEEP_TICK_MS <= DEADLINES_AHEAD_MS, "some would be found too late");
 /* A thousand clients that end at once take turns with all else: so many are looked at in one
  * go, or fewer as soon as so many of them have to be run. */
-#define SWEEP_CLIENTS_MAX 128
+#define SWEEP_CLIENTS_MAX 32
 #define SWEEP_ENDS_MAX 2
 /* Runs of one lane in one turn, before the others have theirs. */
 #define LANE_RUNS_MAX 16
@@ -79,6 +84,7 @@ struct front {
 	struct client *clients; /* that have a deadline, or may have one soon */
 	struct client *resting; /* the others */
 	struct client *sweep;   /* whose deadlines are next; NULL: at the end */
+	int64_t sweep_at_ms;    /* the next one begins */
 	struct deadlines near;  /* of those that come before the next sweep */
 	uv_timer_t near_timer;  /* runs while there are any */
 	size_t clients_count;
@@ -799,6 +805,8 @@ front_watch_again(struct front *front, struct client *client)
 void
 front_watch_output(struct front *front, struct client *client, bool on)
 {
+	if (on && !client->writing_raw)
+		client->stall.progress_ms = front->now_ms;
 	client->writing_raw = on;
 	wake(front, client);
 	if (!client->moving && watch(front, EPOLL_CTL_MOD, client) < 0)
@@ -1079,8 +1087,10 @@ void
 front_tick(struct front *front, int64_t now_ms)
 {
 	front->now_ms = now_ms;
-	if (!front->sweep)
+	if (!front->sweep && now_ms >= front->sweep_at_ms) {
 		front->sweep = front->clients;
+		front->sweep_at_ms = now_ms + SWEEP_MS;
+	}
 	tick_websockets(front);
 	lingerer_tick(front->lingerer, now_ms);
 }
@@ -1089,6 +1099,7 @@ void
 front_drain(struct front *front)
 {
 	front->draining = true;
+	front->sweep_at_ms = 0; /* deadlines are other ones now */
 	for (struct client *client = front->clients; client; client = client->next)
 		client_drain(client);
 }
@@ -1119,6 +1130,7 @@ front_reload(struct front *front)
 	front->limits.fields_max = (size_t)config->request_fields_max;
 	front->limits.target_bytes_max = (size_t)config->request_target_bytes_max;
 	front->limits.trailer_bytes_max = (size_t)config->request_head_bytes_max;
+	front->sweep_at_ms = 0; /* deadlines may be other ones now */
 	/* Contexts that were agreed on live on. */
 	front->deflate.settings.wish.server_takeover =
 	    front->deflate.settings.wish.client_takeover =
