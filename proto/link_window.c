@@ -22,9 +22,15 @@ link_window_under_way_bytes(const struct link_window *window)
 }
 
 int64_t
-link_window_unheard_us(const struct link_window *window, int64_t now_us)
+link_window_overdue_us(const struct link_window *window, int64_t now_us)
 {
-	return link_window_under_way_bytes(window) > 0 ? now_us - window->unheard_us : 0;
+	uint64_t rate_bytes = window->rate_bytes ? window->rate_bytes : LINK_RATE_BYTES_LEAST;
+	uint64_t under_way_bytes = link_window_under_way_bytes(window);
+	/* Messages of a whole window are confirmed at their ends only. */
+	int64_t sending_us = (int64_t)(under_way_bytes * 1000 / rate_bytes * 1000);
+	int64_t overdue_us = now_us - window->unheard_us - sending_us;
+
+	return under_way_bytes > 0 && overdue_us > 0 ? overdue_us : 0;
 }
 
 uint64_t

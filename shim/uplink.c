@@ -791,10 +791,10 @@ tick_registered(struct uplink *uplink)
 static bool
 is_suspect(const struct uplink *uplink)
 {
-	int64_t unheard_us = link_window_unheard_us(&uplink->link.window, uplink->link.now_us);
+	int64_t overdue_us = link_window_overdue_us(&uplink->link.window, uplink->link.now_us);
 
 	return now_ms(uplink) - uplink->heard_ms >= LINK_SUSPECT_MS ||
-	    unheard_us >= LINK_SUSPECT_MS * 1000;
+	    overdue_us >= LINK_SUSPECT_MS * 1000;
 }
 
 static void

@@ -312,6 +312,18 @@ def test_another_ingress_on_the_same_port_ends_the_calls_at_once(stack, server):
     assert_error(client.read_response(), 502, "container_lost")
 
 
+def test_a_narrow_line_is_no_silent_one(line, server):
+    """The first message of an answer takes longer than a link may be silent before another
+    connection is dialled."""
+    body = random.Random(1).randbytes(300_000)
+    server.script(serve(lambda request, conn: http.reply(body=body)))
+    line.relay.rate("400k", 0)
+    start = time.monotonic()
+    assert assert_answer(line.ask(seconds=30)).body == body
+    assert time.monotonic() - start > 4
+    assert "link resumed" not in line.shim.log
+
+
 # ---- all of it at once
 
 CUTS = [("freeze", 0.2), ("drop", 3.2), ("cut", 0), ("freeze", 8), ("refuse", 0.5), ("drop", 0.2),
