@@ -275,6 +275,16 @@ room_bytes(const struct link *link, enum link_turn turn)
 	return under_way_bytes < window_bytes ? (size_t)(window_bytes - under_way_bytes) : 0;
 }
 
+static size_t
+message_bytes_max(const struct link *link)
+{
+	uint64_t bytes = link->window.rate_bytes / LINK_MESSAGES_PER_S;
+
+	if (bytes < LINK_MESSAGE_BYTES_LEAST)
+		bytes = LINK_MESSAGE_BYTES_LEAST;
+	return bytes < BATCH_BYTES_TARGET ? (size_t)bytes : BATCH_BYTES_TARGET;
+}
+
 bool
 link_has_output(const struct link *link)
 {
@@ -340,15 +350,17 @@ static void
 collect_turns(struct link *link, enum link_turn turn, struct batch *batch)
 {
 	struct link_call **list = turn == LINK_TURN_FIRST ? &link->first : &link->later;
-	size_t limit_bytes = room_bytes(link, turn);
+	size_t window_bytes = room_bytes(link, turn), limit_bytes = message_bytes_max(link);
 
+	if (limit_bytes > window_bytes)
+		limit_bytes = window_bytes;
 	while (*list) {
 		struct link_call *call = *list;
 
 		if (call->turn_left_bytes <= 0)
 			call->turn_left_bytes += TURN_BYTES;
 		if (!collect_events(call, batch, limit_bytes)) {
-			if (batch_bytes(batch) >= limit_bytes)
+			if (batch_bytes(batch) >= window_bytes)
 				link_window_is_full(&link->window);
 			return;
 		}

@@ -214,5 +214,10 @@ int link_receive(struct link *link, const uint8_t *frame, size_t frame_bytes,
 #define LINK_FIRST_BYTES (64 * 1024)
 /* What is received without being confirmed. */
 #define LINK_TELL_BYTES (32 * 1024)
+/* A message counts as a sign of life, and is confirmed, when it is whole: so no more events
+ * are put into one than the path carries in a part of a second, as far as its rate is
+ * known, and no fewer than these. */
+#define LINK_MESSAGES_PER_S     4
+#define LINK_MESSAGE_BYTES_LEAST (32 * 1024)
 
 #endif

@@ -21,18 +21,6 @@ link_window_under_way_bytes(const struct link_window *window)
 	return window->sent_bytes - window->heard_bytes;
 }
 
-int64_t
-link_window_overdue_us(const struct link_window *window, int64_t now_us)
-{
-	uint64_t rate_bytes = window->rate_bytes ? window->rate_bytes : LINK_RATE_BYTES_LEAST;
-	uint64_t under_way_bytes = link_window_under_way_bytes(window);
-	/* Messages of a whole window are confirmed at their ends only. */
-	int64_t sending_us = (int64_t)(under_way_bytes * 1000 / rate_bytes * 1000);
-	int64_t overdue_us = now_us - window->unheard_us - sending_us;
-
-	return under_way_bytes > 0 && overdue_us > 0 ? overdue_us : 0;
-}
-
 uint64_t
 link_window_room_bytes(const struct link_window *window)
 {
@@ -76,8 +64,6 @@ link_window_sent(struct link_window *window, uint64_t bytes, int64_t now_us)
 	uint64_t under_way_bytes = link_window_under_way_bytes(window);
 
 	window->sent_bytes += bytes;
-	if (under_way_bytes == 0)
-		window->unheard_us = now_us;
 	if (window->marked)
 		return;
 	window->marked = true;
@@ -180,7 +166,6 @@ link_window_heard(struct link_window *window, uint64_t heard_bytes, int64_t now_
 	if (heard_bytes <= window->heard_bytes || heard_bytes > window->sent_bytes)
 		return;
 	window->heard_bytes = heard_bytes;
-	window->unheard_us = now_us;
 	if (!window->marked || heard_bytes < window->mark_sent_bytes)
 		return;
 	int64_t us = now_us > window->mark_us ? now_us - window->mark_us : 1;

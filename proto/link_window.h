@@ -33,9 +33,6 @@
 #define LINK_ROUND_TRIP_US_VALID 10000000
 /* With so much under way a message is taken to wait behind nothing. */
 #define LINK_CALM_BYTES (4 * 1024)
-/* What a path whose rate is not known is taken to carry in a second, where it counts whether
- * it carries anything at all. */
-#define LINK_RATE_BYTES_LEAST (32 * 1024)
 /* The look at the round trip takes so long: one message at a time, and the least counts. */
 #define LINK_PROBE_US 50000
 /* ... or until there was one, but no more than so many of the round trips known. */
@@ -44,7 +41,6 @@
 struct link_window {
 	uint64_t sent_bytes;   /* since the connection was made */
 	uint64_t heard_bytes;  /* of them the peer has */
-	int64_t unheard_us;    /* since when it has confirmed nothing of what is under way */
 	uint64_t window_bytes;
 	uint64_t rate_bytes;   /* a second; 0: not known */
 	int64_t round_trip_us; /* the least; 0: not known */
@@ -78,9 +74,6 @@ void link_window_is_full(struct link_window *window);
 int64_t link_window_horizon_us(const struct link_window *window);
 
 uint64_t link_window_under_way_bytes(const struct link_window *window);
-/* For how long the peer has confirmed nothing of what is under way, beyond the time that
- * sending all of it takes; 0 if nothing is under way, or that time is not over. */
-int64_t link_window_overdue_us(const struct link_window *window, int64_t now_us);
 /* What may be sent now. */
 uint64_t link_window_room_bytes(const struct link_window *window);
 

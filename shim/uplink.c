@@ -174,6 +174,13 @@ dial_later(struct uplink *uplink)
 	uplink->dial_at_ms = now_ms(uplink) + redial_jitter_ms(wait_ms);
 }
 
+/* Of the carrier. */
+static bool
+is_silent(const struct uplink *uplink)
+{
+	return now_ms(uplink) - uplink->heard_ms >= LINK_SUSPECT_MS;
+}
+
 static void
 dial_failed(struct uplink *uplink, const char *why)
 {
@@ -181,6 +188,7 @@ dial_failed(struct uplink *uplink, const char *why)
 	    log_address(uplink), log_str("why", why));
 	connection_close(uplink->dialled, GOODBYE_LINGER_MS); /* a last word may be on its way */
 	uplink->dialled = NULL;
+	uplink->doubted = uplink->carrier && is_silent(uplink);
 	dial_later(uplink);
 }
 
@@ -314,7 +322,7 @@ unregister(struct uplink *uplink, const char *why)
 	log_event(LOG_WARN, "link lost", log_str("ingress", uplink->name),
 	    log_address(uplink), log_str("why", why), log_uint("calls", HASH_COUNT(uplink->link.calls)));
 	uplink->registered = false;
-	uplink->refused = uplink->refused_slotless = uplink->barrier = false;
+	uplink->refused = uplink->refused_slotless = uplink->barrier = uplink->doubted = false;
 	uplink->wait_ms = 0;
 	drop_calls(uplink);
 	if (uplink->carrier) /* else it is suspended, and perhaps counts a new connection's bytes */
@@ -347,7 +355,7 @@ greet(struct uplink *uplink)
 	if (uplink->carrier)
 		uplink->closed_ms = now_ms(uplink);
 	uplink->carrier = NULL;
-	uplink->barrier = false;
+	uplink->barrier = uplink->doubted = false;
 	link_suspend(&uplink->link);
 	if (!uplink->registered)
 		link_restart(&uplink->link);
@@ -783,26 +791,15 @@ tick_registered(struct uplink *uplink)
 		link_send_ping(&uplink->link);
 }
 
-/*
- * Each direction may be silent by itself: after an outage TCP sends again what was lost at
- * the end of a pause of its own, as long as the outage in one direction and short in the
- * other.  Who hears the ingress and has nothing confirmed is not heard.
- */
-static bool
-is_suspect(const struct uplink *uplink)
-{
-	int64_t overdue_us = link_window_overdue_us(&uplink->link.window, uplink->link.now_us);
-
-	return now_ms(uplink) - uplink->heard_ms >= LINK_SUSPECT_MS ||
-	    overdue_us >= LINK_SUSPECT_MS * 1000;
-}
-
 static void
 tick_dial(struct uplink *uplink)
 {
 	int64_t now = now_ms(uplink);
 	int64_t age_ms = now - uplink->dial_since_ms;
-	bool needed = !uplink->carrier || is_suspect(uplink);
+
+	if (uplink->carrier && is_silent(uplink))
+		uplink->doubted = true;
+	bool needed = !uplink->carrier || uplink->doubted;
 
 	switch (uplink->dial) {
 	case DIAL_IDLE:

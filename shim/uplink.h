@@ -75,6 +75,10 @@ struct uplink {
 	/* what the relay keeps of it */
 	uint64_t barrier_bytes; /* draining: sent when all had been said */
 	bool barrier;
+	/* The carrier was silent, so there is a dial.  That it speaks again does not end it:
+	 * after an outage TCP begins again in each direction by itself, and in the other one
+	 * perhaps later than the ingress waits. */
+	bool doubted;
 	bool refused; /* a call was: report free slots */
 	bool refused_slotless; /* one that takes none: report that it may come again */
 	Porthole__ContainerStatus__State hello_state; /* what HELLO said */

@@ -312,14 +312,33 @@ def test_another_ingress_on_the_same_port_ends_the_calls_at_once(stack, server):
     assert_error(client.read_response(), 502, "container_lost")
 
 
-def test_a_narrow_line_is_no_silent_one(line, server):
-    """The first message of an answer takes longer than a link may be silent before another
-    connection is dialled."""
-    body = random.Random(1).randbytes(300_000)
-    server.script(serve(lambda request, conn: http.reply(body=body)))
-    line.relay.rate("400k", 0)
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_a_narrow_line_is_no_silent_one(line, server, way):
+    """What is said at once takes 6 s.  A message counts when it is whole, so there are several."""
+    gate, count = server.gate(), 10
+    asked, answered = (30_000, 2) if way == "down" else (2, 30_000)
+    server.script(serve(lambda request, conn: gate.wait(30) and http.reply(body=b"a" * answered)))
+    clients = [line.client() for _ in range(count)]
+    for client in clients:
+        client.send(http.request("POST", "/", [(b"Content-Length", b"%d" % asked)]))
+    wait_until(lambda: len(server.connections) == count, "the heads are there")
+    line.relay.rate(*("400k", 0) if way == "up" else (0, "400k"))
+    sender = line.shim if way == "up" else line.ingress
+    if way == "up":
+        for client in clients:
+            client.send(b"a" * asked)
+        for _ in clients:
+            server.next_request()
+    sender.signal(signal.SIGSTOP)
+    gate.set()
+    if way == "down":
+        for client in clients:
+            client.send(b"a" * asked)
+    time.sleep(0.5)  # all is there when it goes on
+    sender.signal(signal.SIGCONT)
     start = time.monotonic()
-    assert assert_answer(line.ask(seconds=30)).body == body
+    for client in clients:
+        assert assert_answer(client.read_response(seconds=30)).body == b"a" * answered
     assert time.monotonic() - start > 4
     assert "link resumed" not in line.shim.log
 

@@ -533,22 +533,6 @@ def test_a_connection_that_never_speaks_is_given_up(welcoming):
     assert "link lost" not in welcoming.shim.log
 
 
-def test_a_shim_that_hears_and_is_not_heard_dials_again(welcoming):
-    """What it says does not arrive: its TCP may wait for longer than the ingress does before it
-    sends again."""
-    welcoming.peer.confirms = False
-    start = time.monotonic()
-    hello = welcoming.peer.wait_hello(2, 8)
-    assert 2 < time.monotonic() - start < 6
-    assert sorted(s.call for s in hello.calls) == [welcoming.call, welcoming.other]
-    welcoming.peer.confirms = True
-    welcoming.welcome(welcoming.state(welcoming.call), welcoming.state(welcoming.other))
-    welcoming.shim.wait_log("link resumed")
-    welcoming.gate.set()
-    for _ in range(2):
-        assert welcoming.peer.next_event("http_response_body").http_response_body.body == b"wer"
-
-
 def test_a_dial_goes_on_when_the_old_connection_speaks_again(welcoming):
     """It may speak in one direction only."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -472,7 +472,8 @@ test_a_small_call_overtakes_a_bulk_one(void **state)
 	bulk->out.credit_bytes = 16 << 20;
 	for (int at = 0; at < 200; at++)
 		send_body(bulk, 16384, true);
-	carry_one(&ingress, &shim);
+	while (bulk->recent_bytes <= LINK_FIRST_BYTES)
+		carry_one(&ingress, &shim);
 	open_call("http request");
 	shim.said[0] = '\0';
 	carry_one(&ingress, &shim);
@@ -497,6 +498,7 @@ test_batches_keep_their_limits(void **state)
 		struct link_call *call = open_call("http");
 		size_t batches = 0, got = 0;
 
+		ingress.link.window.rate_bytes = 1 << 30; /* messages may be as large as any */
 		call->out.credit_bytes = 1 << 30;
 		for (size_t at = 0; at < cases[i].events; at++)
 			send_body(call, cases[i].body_bytes, true);
@@ -519,6 +521,41 @@ test_batches_keep_their_limits(void **state)
 		}
 		assert_true(batches > 1 || cases[i].body_bytes == 1);
 		assert_int_equal(got, cases[i].events + 1);
+		link_call_done(call);
+	}
+}
+
+/* A message counts when it is whole: on a narrow path it is to be whole soon. */
+static void
+test_a_message_is_no_larger_than_the_path_carries_soon(void **state)
+{
+	static const struct {
+		uint64_t rate_bytes, most_bytes;
+	} cases[] = {
+		{ 0, LINK_MESSAGE_BYTES_LEAST },
+		{ 50 * 1000, LINK_MESSAGE_BYTES_LEAST },
+		{ 1000 * 1000, 1000 * 1000 / LINK_MESSAGES_PER_S },
+		{ 1 << 30, BATCH_BYTES_TARGET },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct link_call *call = open_call("http");
+		size_t largest_bytes = 0;
+
+		ingress.link.window.rate_bytes = cases[i].rate_bytes;
+		ingress.link.window.window_bytes = 4 << 20;
+		call->out.credit_bytes = 1 << 30;
+		for (size_t at = 0; at < 200; at++)
+			send_body(call, 16384, true);
+		while (link_collect(&ingress.link, &ingress.batch)) {
+			if (batch_bytes(&ingress.batch) > largest_bytes)
+				largest_bytes = batch_bytes(&ingress.batch);
+			batch_reset(&ingress.batch);
+			ingress.link.window.heard_bytes = ingress.link.window.sent_bytes;
+		}
+		assert_in_range(
+		    largest_bytes, cases[i].most_bytes, cases[i].most_bytes + 20000);
 		link_call_done(call);
 	}
 }
@@ -1294,6 +1331,7 @@ main(void)
 		TEST(test_bulk_calls_take_turns),
 		TEST(test_a_small_call_overtakes_a_bulk_one),
 		TEST(test_batches_keep_their_limits),
+		TEST(test_a_message_is_no_larger_than_the_path_carries_soon),
 		TEST(test_the_window_shuts_and_opens_again),
 		TEST(test_a_small_call_does_not_wait_for_the_window),
 	TEST(test_a_small_call_does_not_wait_for_the_window),

@@ -255,48 +255,6 @@ test_what_cannot_be_is_not_heard(void **state)
 	assert_int_equal(link_window_under_way_bytes(&window), 400);
 }
 
-/* The clock begins with the first byte under way, and anew with each that is confirmed. */
-static void
-test_how_long_a_confirmation_is_overdue(void **state)
-{
-	/* What 100 bytes take where nothing is known of the path. */
-	const int64_t sending_us = 3000;
-	struct link_window window;
-
-	(void)state;
-	link_window_init(&window);
-	assert_int_equal(link_window_overdue_us(&window, 900), 0);
-	link_window_sent(&window, 100, 1000);
-	assert_int_equal(link_window_overdue_us(&window, 1000 + sending_us), 0);
-	assert_int_equal(link_window_overdue_us(&window, 5000 + sending_us), 4000);
-	link_window_sent(&window, 100, 2000);
-	link_window_heard(&window, 100, 5000);
-	assert_int_equal(link_window_overdue_us(&window, 7000 + sending_us), 2000);
-	/* What cannot be, and what is known, is no confirmation. */
-	link_window_heard(&window, 100, 8000);
-	link_window_heard(&window, 201, 8000);
-	assert_int_equal(link_window_overdue_us(&window, 9000 + sending_us), 4000);
-	link_window_heard(&window, 200, 9000);
-	assert_int_equal(link_window_overdue_us(&window, 20000), 0);
-	link_window_sent(&window, 100, 30000);
-	assert_int_equal(link_window_overdue_us(&window, 30500 + sending_us), 500);
-}
-
-/* A message of a whole window on a narrow line is under way for seconds, and all is well. */
-static void
-test_a_large_message_on_a_narrow_line_is_not_overdue(void **state)
-{
-	struct link_window window;
-
-	(void)state;
-	link_window_init(&window);
-	link_window_sent(&window, LINK_WINDOW_BYTES_INITIAL, 0);
-	assert_int_equal(link_window_overdue_us(&window, 4500000), 0);
-	/* When the rate is known it is what counts. */
-	window.rate_bytes = 10 * 1024 * 1024;
-	assert_in_range(link_window_overdue_us(&window, 4500000), 4400000, 4500000);
-}
-
 int
 main(void)
 {
@@ -311,9 +269,6 @@ main(void)
 		cmocka_unit_test(test_little_that_comes_late_says_nothing_of_the_rate),
 		cmocka_unit_test(test_a_longer_way_is_found_out),
 		cmocka_unit_test(test_what_cannot_be_is_not_heard),
-		cmocka_unit_test(test_how_long_a_confirmation_is_overdue),
-		cmocka_unit_test(
-		    test_a_large_message_on_a_narrow_line_is_not_overdue),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -107,7 +107,6 @@ class Link:
         self.welcomes: list[Any] = []
         self.statuses: list[Any] = []
         self.received_bytes = 0
-        self.confirms = True
         self.pinged = 0
         self.ponged = 0
         self.error: Exception | None = None
@@ -200,8 +199,7 @@ class Link:
         return frames
 
     def _post(self, batch: Any, payloads: list[bytes] | None = None) -> None:
-        if self.confirms:
-            batch.received_bytes = self.received_bytes
+        batch.received_bytes = self.received_bytes
         self.send_raw([batch.SerializeToString(), *(payloads or [])])
 
     # ---- sending
